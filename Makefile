@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: Apache-2.0
+# make [V=1]      build/cairnd and build/cairn
+# make test       every test, with its own set-up        make unit|system   a part of it
+# make demo       the main job on real input             make bench         figures, beside the peers
+# make install DESTDIR= PREFIX=    make format    make lint    make clean
+PREFIX  ?= /usr/local
+DESTDIR ?=
+CC      ?= gcc
+BUILD   := build
+VERSION := 0.1.0
+
+# The supervisor and the CLI are programs; everything else is one archive that both and the tests link.
+PROGRAM_DIRS := userspace/cli userspace/supervisor
+LIB_SRC  := $(filter-out $(addsuffix /%,$(PROGRAM_DIRS)),$(wildcard userspace/*/*.c nbd/*.c))
+CLI_SRC  := $(wildcard userspace/cli/*.c)
+SUP_SRC  := $(wildcard userspace/supervisor/*.c)
+UNIT_SRC := $(wildcard tests/unit/test_*.c)
+
+PKGS     := libcurl libmicrohttpd libcjson inih libcrypto liburing libsystemd
+PKG_CFLAGS = $(shell pkg-config --cflags $(PKGS))
+PKG_LIBS   = $(shell pkg-config --libs $(PKGS)) -pthread
+
+WARN     := -Wall -Wextra -Werror -Wstrict-prototypes -Wmissing-prototypes -Wformat=2 -Wshadow -Wvla
+CPPFLAGS += -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -DCAIRN_VERSION='"$(VERSION)"' -Iinclude -Iuserspace -I.
+CFLAGS   ?= -O2 -g
+CFLAGS   += -std=gnu11 $(WARN) -fno-strict-aliasing -pthread
+SAN      := -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
+
+ifeq ($(V),1)
+Q :=
+say = @:
+else
+Q := @
+say = @printf '  %-5s %s\n' $(1) $(2)
+endif
+
+objs = $(patsubst %.c,$(BUILD)/$(1)/%.o,$(2))
+
+all: $(BUILD)/cairnd $(BUILD)/cairn
+
+$(BUILD)/cairnd: $(call objs,obj,$(SUP_SRC)) $(BUILD)/obj/libcairn.a
+	$(call say,LINK,$@)
+	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(PKG_LIBS)
+
+$(BUILD)/cairn: $(call objs,obj,$(CLI_SRC)) $(BUILD)/obj/libcairn.a
+	$(call say,LINK,$@)
+	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(PKG_LIBS)
+
+$(BUILD)/%/libcairn.a:
+	$(call say,AR,$@)
+	$(Q)rm -f $@ && $(AR) rcs $@ $^
+$(BUILD)/obj/libcairn.a: $(call objs,obj,$(LIB_SRC))
+$(BUILD)/san/libcairn.a: $(call objs,san,$(LIB_SRC))
+
+$(BUILD)/obj/%.o: %.c
+	$(call say,CC,$<)
+	$(Q)mkdir -p $(@D)
+	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) $(PKG_CFLAGS) -MMD -MP -c -o $@ $<
+
+$(BUILD)/san/%.o: %.c
+	$(call say,SAN,$<)
+	$(Q)mkdir -p $(@D)
+	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) $(SAN) $(PKG_CFLAGS) -MMD -MP -c -o $@ $<
+
+UNIT := $(patsubst tests/unit/%.c,$(BUILD)/unit/%,$(UNIT_SRC))
+$(BUILD)/unit/%: $(BUILD)/san/tests/unit/%.o $(BUILD)/san/libcairn.a
+	$(call say,LINK,$@)
+	$(Q)mkdir -p $(@D)
+	$(Q)$(CC) $(CFLAGS) $(SAN) -o $@ $^ $(PKG_LIBS) -lcmocka
+.SECONDARY:
+
+# One unit test alone: make build/unit/test_tree && build/unit/test_tree
+unit-build: $(UNIT)
+
+format:
+	clang-format -i $(shell git ls-files '*.c' '*.h')
+
+lint:
+	$(Q)cppcheck --quiet --std=c11 --enable=warning,performance,portability --inline-suppr --error-exitcode=1 \
+		--suppress=missingIncludeSystem -D_GNU_SOURCE -DCAIRN_VERSION='""' -Iinclude -Iuserspace -I. nbd userspace
+
+clean:
+	rm -rf $(BUILD)
+
+.PHONY: all unit-build format lint clean
+-include $(shell find $(BUILD) -name '*.d' 2>/dev/null)

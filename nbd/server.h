@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The NBD server: connections of a listening socket spread over data threads, each with a loop.
+ * Protocol: https://github.com/NetworkBlockDevice/nbd/blob/master/doc/proto.md
+ */
+#ifndef NBD_SERVER_H
+#define NBD_SERVER_H
+
+#include "base/err.h"
+#include "base/loop.h"
+#include "nbd/export.h"
+
+struct nbd_server;
+
+struct nbd_server_config {
+	int listen_fd;			/* AF_UNIX stream, listening; the caller's */
+	uint32_t threads;		/* data threads, >= 1 */
+	enum loop_kind loop_kind;
+	uint32_t max_connections;	/* more are refused at accept */
+	uint64_t miss_memory;		/* most bytes of reads waiting for a fill, over all connections;
+					 * when reached, sockets are not read (one read always passes) */
+	struct nbd_directory *directory;
+	/* Run by each data thread around its sleep (may be NULL): quiescent-state marks. */
+	void (*before_sleep)(void *arg, uint32_t thread);
+	void (*after_sleep)(void *arg, uint32_t thread);
+	void *turn_arg;
+};
+
+int nbd_server_start(const struct nbd_server_config *cfg, struct nbd_server **out, struct err *err);
+
+/* Close the connections of exports marked closing. Any thread; returns before they are gone (their
+ * references are dropped as they go). */
+void nbd_server_sweep(struct nbd_server *s);
+
+/* Drop all connections, end the threads, free. Reads in flight are waited for. */
+void nbd_server_stop(struct nbd_server *s);
+
+/* Connections open, requests and errors since start; any thread. */
+struct nbd_server_counters {
+	uint64_t connections, requests, protocol_errors;
+};
+void nbd_server_count(struct nbd_server *s, struct nbd_server_counters *out);
+
+#endif
