@@ -82,5 +82,15 @@ lint:
 clean:
 	rm -rf $(BUILD)
 
+# Programs that system tests run: build/system/NAME, and with sanitizers build/system/NAME.san
+$(BUILD)/system/%.san: $(BUILD)/san/tests/system/%.o $(BUILD)/san/libcairn.a
+	$(call say,LINK,$@)
+	$(Q)mkdir -p $(@D)
+	$(Q)$(CC) $(CFLAGS) $(SAN) -o $@ $^ $(PKG_LIBS)
+$(BUILD)/system/%: $(BUILD)/obj/tests/system/%.o $(BUILD)/obj/libcairn.a
+	$(call say,LINK,$@)
+	$(Q)mkdir -p $(@D)
+	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(PKG_LIBS)
+
 .PHONY: all unit-build format lint clean
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)

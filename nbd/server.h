@@ -12,14 +12,15 @@
 struct nbd_server;
 
 struct nbd_server_config {
-	int listen_fd;			/* AF_UNIX stream, listening; the caller's */
+	int listen_fd;			/* AF_UNIX stream, listening; the caller's, made non-blocking */
 	uint32_t threads;		/* data threads, >= 1 */
 	enum loop_kind loop_kind;
 	uint32_t max_connections;	/* more are refused at accept */
 	uint64_t miss_memory;		/* most bytes of reads waiting for a fill, over all connections;
 					 * when reached, sockets are not read (one read always passes) */
 	struct nbd_directory *directory;
-	/* Run by each data thread around its sleep (may be NULL): quiescent-state marks. */
+	/* Run by each data thread around its sleep (may be NULL): quiescent-state marks. Replies
+	 * were sent before before_sleep; nothing that resident() said is used after it. */
 	void (*before_sleep)(void *arg, uint32_t thread);
 	void (*after_sleep)(void *arg, uint32_t thread);
 	void *turn_arg;
@@ -34,9 +35,12 @@ void nbd_server_sweep(struct nbd_server *s);
 /* Drop all connections, end the threads, free. Reads in flight are waited for. */
 void nbd_server_stop(struct nbd_server *s);
 
-/* Connections open, requests and errors since start; any thread. */
+/* Any thread. */
 struct nbd_server_counters {
-	uint64_t connections, requests, protocol_errors;
+	uint64_t connections;	  /* open now */
+	uint64_t requests;	  /* since start, and so the others */
+	uint64_t protocol_errors; /* requests refused, and connections that ended badly */
+	uint64_t refused;	  /* connections over max_connections */
 };
 void nbd_server_count(struct nbd_server *s, struct nbd_server_counters *out);
 

@@ -1,0 +1,505 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "nbd/connection.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+
+#define SPARE_BUFFERS 4U
+
+/* Buffers. */
+
+static bool buffers_take(struct nbd_connection *c)
+{
+	struct nbd_thread *t = c->thread;
+
+	if (c->buffers)
+		return true;
+	c->buffers = t->spare;
+	if (c->buffers) {
+		t->spare = c->buffers->next;
+		t->spare_count--;
+	} else {
+		c->buffers = malloc(sizeof(*c->buffers));
+	}
+	c->in_at = c->in_len = c->out_at = c->out_len = 0;
+	return c->buffers;
+}
+
+static void buffers_return(struct nbd_connection *c)
+{
+	struct nbd_thread *t = c->thread;
+
+	if (!c->buffers)
+		return;
+	if (t->spare_count < SPARE_BUFFERS) {
+		c->buffers->next = t->spare;
+		t->spare = c->buffers;
+		t->spare_count++;
+	} else {
+		free(c->buffers);
+	}
+	c->buffers = NULL;
+}
+
+/* Life. */
+
+struct nbd_connection *nbd_connection_new(int fd)
+{
+	struct nbd_connection *c = calloc(1, sizeof(*c));
+
+	if (!c)
+		return NULL;
+	c->fd = fd;
+	TAILQ_INIT(&c->done);
+	TAILQ_INIT(&c->again);
+	return c;
+}
+
+void nbd_connection_reap(struct nbd_connection *c)
+{
+	struct nbd_thread *t = c->thread;
+
+	if (!c->closed || c->in_flight || c->waiting)
+		return;
+	LIST_REMOVE(c, all);
+	if (c->export)
+		c->export->ops->unref(c->export);
+	free(c);
+	nbd_thread_ended_one(t);
+}
+
+void nbd_connection_close(struct nbd_connection *c)
+{
+	struct nbd_thread *t = c->thread;
+
+	if (c->closed)
+		return;
+	c->closed = true;
+	loop_unwatch(t->loop, c->watch);
+	close(c->fd);
+	loop_timer_cancel(t->loop, &c->timer);
+	if (c->is_runnable)
+		TAILQ_REMOVE(&t->runnable, c, turn);
+	if (c->handshake) {
+		nbd_handshake_free(c->handshake);
+		free(c->handshake);
+	}
+	if (c->export)
+		atomic_fetch_sub(&c->export->connections, 1);
+	nbd_misses_drop(c);
+	if (c->waiting && nbd_budget_cancel(t->budget, &c->wait))
+		c->waiting = false;
+	nbd_grant_return(c);
+	buffers_return(c);
+	nbd_thread_closed_one(t);
+	nbd_connection_reap(c);
+}
+
+void nbd_connection_wake(struct nbd_connection *c)
+{
+	if (c->closed || c->is_runnable)
+		return;
+	c->is_runnable = true;
+	TAILQ_INSERT_TAIL(&c->thread->runnable, c, turn);
+}
+
+static void connection_on_event(void *arg, uint32_t events)
+{
+	struct nbd_connection *c = arg;
+
+	/* HUP on AF_UNIX: both ways are shut, so nobody can receive a reply. A half-closed client
+	 * shows as EPOLLIN and end of file, and gets its answers. */
+	if (events & (EPOLLHUP | EPOLLERR)) {
+		nbd_connection_close(c);
+		return;
+	}
+	if (events & EPOLLIN)
+		c->readable = true;
+	nbd_connection_wake(c);
+}
+
+static void count_protocol_error(struct nbd_thread *t)
+{
+	atomic_fetch_add_explicit(&t->protocol_errors, 1, memory_order_relaxed);
+}
+
+static void connection_on_timer(struct loop_timer *timer)
+{
+	struct nbd_connection *c =
+		(struct nbd_connection *)((char *)timer - offsetof(struct nbd_connection, timer));
+
+	if (c->handshake) {
+		log_info("nbd", "client did not finish its handshake", "seconds=%u",
+			 NBD_HANDSHAKE_MS / 1000);
+	} else {
+		log_warn("nbd", "client does not read its replies; hanging up",
+			 "export=%s seconds=%u", c->export->name, NBD_STALL_MS / 1000);
+	}
+	count_protocol_error(c->thread);
+	nbd_connection_close(c);
+}
+
+void nbd_connection_start(struct nbd_connection *c, struct nbd_thread *t)
+{
+	c->thread = t;
+	LIST_INSERT_HEAD(&t->connections, c, all);
+	nbd_grant_init(c);
+	c->timer.fn = connection_on_timer;
+	c->handshake = malloc(sizeof(*c->handshake));
+	if (c->handshake)
+		nbd_handshake_init(c->handshake, nbd_thread_directory(t));
+	c->watch = loop_watch(t->loop, c->fd, EPOLLIN, connection_on_event, c);
+	if (!c->handshake || !c->watch || t->stopping) {
+		nbd_connection_close(c);
+		return;
+	}
+	loop_timer_set(t->loop, &c->timer, clock_now_ns() + NBD_HANDSHAKE_MS * NSEC_PER_MSEC);
+	nbd_connection_wake(c);
+}
+
+/* Socket. */
+
+/* GO_ON when bytes came, or the end of file. */
+static enum nbd_pause connection_receive(struct nbd_connection *c)
+{
+	struct nbd_buffers *b = c->buffers;
+	size_t room;
+	ssize_t n;
+
+	if (!c->readable)
+		return NBD_PAUSE_INPUT;
+	if (c->in_at) {
+		c->in_len -= c->in_at;
+		memmove(b->in, b->in + c->in_at, c->in_len);
+		c->in_at = 0;
+	}
+	room = sizeof(b->in) - c->in_len;
+	n = recv(c->fd, b->in + c->in_len, room, MSG_DONTWAIT);
+	if (n > 0) {
+		c->in_len += (uint32_t)n;
+		c->readable = (size_t)n == room; /* less: that was all */
+		return NBD_GO_ON;
+	}
+	if (n < 0 && errno == EINTR)
+		return NBD_GO_ON;
+	c->readable = false;
+	if (n == 0) {
+		c->is_ending = true;
+		return NBD_GO_ON;
+	}
+	return errno == EAGAIN ? NBD_PAUSE_INPUT : NBD_PAUSE_END;
+}
+
+enum nbd_pause nbd_connection_send(struct nbd_connection *c, const void *body, size_t len, int flags,
+				   size_t *body_sent)
+{
+	*body_sent = 0;
+	while (c->out_at < c->out_len || *body_sent < len) {
+		size_t out_left = c->out_len - c->out_at;
+		struct iovec iov[2] = {
+			{c->buffers->out + c->out_at, out_left},
+			{(uint8_t *)body + *body_sent, len - *body_sent},
+		};
+		struct msghdr m = {.msg_iov = iov, .msg_iovlen = len ? 2 : 1};
+		ssize_t n = sendmsg(c->fd, &m, MSG_DONTWAIT | MSG_NOSIGNAL | flags);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return errno == EAGAIN ? NBD_PAUSE_OUTPUT : NBD_PAUSE_END;
+		c->sent += (uint64_t)n;
+		if ((size_t)n < out_left) {
+			c->out_at += (uint32_t)n;
+			continue;
+		}
+		c->out_at = c->out_len = 0;
+		*body_sent += (size_t)n - out_left;
+	}
+	return NBD_GO_ON;
+}
+
+static enum nbd_pause connection_flush(struct nbd_connection *c)
+{
+	size_t none;
+
+	return nbd_connection_send(c, NULL, 0, 0, &none);
+}
+
+enum nbd_pause nbd_connection_make_room(struct nbd_connection *c)
+{
+	if (NBD_OUT_LEN - c->out_len >= NBD_OUT_ROOM)
+		return NBD_GO_ON;
+	return connection_flush(c);
+}
+
+/* Handshake. */
+
+static enum nbd_pause handshake_send(struct nbd_connection *c)
+{
+	struct nbd_handshake *h = c->handshake;
+
+	while (h->out_sent < h->out_len) {
+		ssize_t n = send(c->fd, h->out + h->out_sent, h->out_len - h->out_sent,
+				 MSG_DONTWAIT | MSG_NOSIGNAL);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return errno == EAGAIN ? NBD_PAUSE_OUTPUT : NBD_PAUSE_END;
+		h->out_sent += (size_t)n;
+	}
+	h->out_sent = h->out_len = 0;
+	return NBD_GO_ON;
+}
+
+static enum nbd_pause handshake_finish(struct nbd_connection *c)
+{
+	struct nbd_handshake *h = c->handshake;
+
+	c->export = h->export;
+	h->export = NULL;
+	c->terms.structured = h->structured;
+	c->terms.context = h->context;
+	nbd_handshake_free(h);
+	free(h);
+	c->handshake = NULL;
+	loop_timer_cancel(c->thread->loop, &c->timer);
+	atomic_fetch_add(&c->export->connections, 1);
+	/* Marked after the name was found: the sweep may have passed this thread already. */
+	return atomic_load(&c->export->closing) ? NBD_PAUSE_END : NBD_GO_ON;
+}
+
+static enum nbd_pause connection_negotiate(struct nbd_connection *c)
+{
+	struct nbd_handshake *h = c->handshake;
+	enum nbd_pause pause;
+
+	for (uint32_t i = 0; i < NBD_TURN_REQUESTS; i++) {
+		size_t n;
+
+		pause = handshake_send(c);
+		if (pause)
+			return pause;
+		if (h->state == NBD_HANDSHAKE_READY)
+			return handshake_finish(c);
+		if (h->state == NBD_HANDSHAKE_BROKEN)
+			count_protocol_error(c->thread);
+		if (h->state == NBD_HANDSHAKE_BROKEN || h->state == NBD_HANDSHAKE_GOODBYE)
+			return NBD_PAUSE_END;
+		n = nbd_handshake_feed(h, c->buffers->in + c->in_at, c->in_len - c->in_at);
+		c->in_at += (uint32_t)n;
+		if (n || h->state > NBD_HANDSHAKE_OPTIONS)
+			continue;
+		pause = connection_receive(c);
+		if (pause)
+			return pause;
+		if (c->is_ending)
+			return NBD_PAUSE_END;
+	}
+	return NBD_PAUSE_SHARE;
+}
+
+/* Requests. */
+
+static void reply_plain(struct nbd_connection *c, const struct nbd_request *r, uint32_t error)
+{
+	c->out_len += (uint32_t)nbd_put_plain(c->buffers->out + c->out_len, r, &c->terms, error);
+}
+
+static void reply_status(struct nbd_connection *c, const struct nbd_request *r)
+{
+	struct nbd_extent runs[NBD_STATUS_RUNS_MAX];
+	int n;
+
+	n = c->export->ops->block_status(c->export, r->off, r->len, runs,
+					 r->flags & NBD_CMD_FLAG_REQ_ONE ? 1 : NBD_STATUS_RUNS_MAX);
+	n = nbd_status_trim(r, runs, n);
+	if (n < 1)
+		reply_plain(c, r, NBD_EIO);
+	else
+		c->out_len +=
+			(uint32_t)nbd_put_status(c->buffers->out + c->out_len, r, runs, n);
+}
+
+/* Not GO_ON: @r is still unanswered and comes again. */
+static enum nbd_pause request_serve(struct nbd_connection *c, const struct nbd_request *r)
+{
+	uint32_t error;
+
+	if (r->type == NBD_CMD_DISC) {
+		c->is_ending = true;
+		return NBD_GO_ON;
+	}
+	if (nbd_request_payload(r)) {
+		if (nbd_request_payload(r) > NBD_PAYLOAD_MAX) {
+			count_protocol_error(c->thread);
+			return NBD_PAUSE_END;
+		}
+		c->skip = nbd_request_payload(r);
+		c->skipped = *r;
+		return NBD_GO_ON;
+	}
+	error = nbd_request_check(r, &c->terms, c->export->size);
+	if (error) {
+		count_protocol_error(c->thread);
+		reply_plain(c, r, error);
+		return NBD_GO_ON;
+	}
+	if (r->type == NBD_CMD_READ)
+		return nbd_read_serve(c, r, true);
+	if (r->type == NBD_CMD_BLOCK_STATUS) {
+		reply_status(c, r);
+		return NBD_GO_ON;
+	}
+	c->export->ops->cache(c->export, r->off, r->len);
+	reply_plain(c, r, NBD_OK);
+	return NBD_GO_ON;
+}
+
+static enum nbd_pause request_skip(struct nbd_connection *c)
+{
+	uint32_t held = c->in_len - c->in_at;
+	uint32_t n = held < c->skip ? held : c->skip;
+
+	if (!n)
+		return connection_receive(c);
+	c->in_at += n;
+	c->skip -= n;
+	if (!c->skip) {
+		count_protocol_error(c->thread);
+		reply_plain(c, &c->skipped, nbd_request_check(&c->skipped, &c->terms, 0));
+	}
+	return NBD_GO_ON;
+}
+
+/* What a connection did of its turn. */
+struct share {
+	uint32_t requests;
+	uint64_t bytes;
+};
+
+static bool share_is_used(const struct share *s)
+{
+	return s->requests >= NBD_TURN_REQUESTS || s->bytes >= NBD_TURN_BYTES;
+}
+
+static enum nbd_pause request_next(struct nbd_connection *c, struct share *done)
+{
+	struct nbd_request r;
+	enum nbd_pause pause;
+
+	pause = nbd_connection_make_room(c);
+	if (pause)
+		return pause;
+	if (c->skip)
+		return request_skip(c);
+	if (c->in_len - c->in_at < sizeof(struct nbd_wire_request))
+		return connection_receive(c);
+	if (c->waiting || c->in_flight >= NBD_IN_FLIGHT_MAX)
+		return NBD_PAUSE_READS;
+	if (nbd_request_parse(c->buffers->in + c->in_at, &r)) {
+		count_protocol_error(c->thread);
+		return NBD_PAUSE_END;
+	}
+	pause = request_serve(c, &r);
+	if (pause)
+		return pause;
+	nbd_grant_return(c);
+	c->in_at += sizeof(struct nbd_wire_request);
+	done->requests++;
+	done->bytes += r.type == NBD_CMD_READ || r.type == NBD_CMD_WRITE ? r.len : 0;
+	return NBD_GO_ON;
+}
+
+static enum nbd_pause connection_end(struct nbd_connection *c)
+{
+	enum nbd_pause pause = connection_flush(c);
+
+	if (pause)
+		return pause;
+	return c->in_flight ? NBD_PAUSE_READS : NBD_PAUSE_END;
+}
+
+static enum nbd_pause connection_transmit(struct nbd_connection *c)
+{
+	enum nbd_pause pause = NBD_GO_ON, flushed;
+	struct share done = {0};
+
+	while (!pause) {
+		if (c->body.kind != NBD_BODY_NONE)
+			pause = nbd_body_send(c);
+		else if (!TAILQ_EMPTY(&c->done) || !TAILQ_EMPTY(&c->again))
+			pause = nbd_miss_answer(c);
+		else if (c->is_ending)
+			pause = connection_end(c);
+		else if (share_is_used(&done))
+			pause = NBD_PAUSE_SHARE;
+		else
+			pause = request_next(c, &done);
+	}
+	if (done.requests)
+		atomic_fetch_add_explicit(&c->thread->requests, done.requests,
+					  memory_order_relaxed);
+	if (pause == NBD_PAUSE_END || pause == NBD_PAUSE_OUTPUT)
+		return pause;
+	flushed = connection_flush(c);
+	return flushed ? flushed : pause;
+}
+
+/* The turn. */
+
+/* A client that neither reads nor lets its misses' memory go, while others may wait for it. */
+static void stall_watch(struct nbd_connection *c, bool holds_memory, bool moved)
+{
+	struct loop *l = c->thread->loop;
+
+	if (c->handshake)
+		return;
+	if (!holds_memory)
+		loop_timer_cancel(l, &c->timer);
+	else if (moved || !c->timer.slot)
+		loop_timer_set(l, &c->timer, clock_now_ns() + NBD_STALL_MS * NSEC_PER_MSEC);
+}
+
+static void connection_pause(struct nbd_connection *c, enum nbd_pause pause, bool moved)
+{
+	static const uint32_t events[] = {
+		[NBD_PAUSE_INPUT] = EPOLLIN,
+		[NBD_PAUSE_OUTPUT] = EPOLLOUT,
+		[NBD_PAUSE_READS] = 0,
+	};
+
+	stall_watch(c, pause == NBD_PAUSE_OUTPUT && nbd_misses_let_go(c), moved);
+	if (c->in_at == c->in_len && c->out_at == c->out_len)
+		buffers_return(c);
+	if (pause == NBD_PAUSE_SHARE)
+		nbd_connection_wake(c);
+	else
+		loop_rewatch(c->thread->loop, c->watch, events[pause]);
+}
+
+void nbd_connection_run(struct nbd_connection *c)
+{
+	enum nbd_pause pause = NBD_GO_ON;
+	uint64_t sent = c->sent;
+
+	if (!buffers_take(c)) {
+		nbd_connection_close(c);
+		return;
+	}
+	if (c->handshake)
+		pause = connection_negotiate(c);
+	if (!pause)
+		pause = connection_transmit(c);
+	if (pause == NBD_PAUSE_END)
+		nbd_connection_close(c);
+	else
+		connection_pause(c, pause, c->sent != sent);
+}

@@ -1,0 +1,186 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* One NBD connection, the turn it takes on its thread's loop, and what it needs of that thread.
+ * Internal to nbd/; all but what says otherwise runs on the thread that owns the connection.
+ *
+ * A turn goes on until something pauses it (enum nbd_pause):
+ *
+ *	receive what is there -> parse each request -> answer from the store into `out`, or send
+ *	header and file range, or start a miss -> send `out` once
+ *
+ * Memory: a connection holds buffers only while bytes are in them (one set is shared by all idle
+ * connections of a thread, and stays in the CPU's cache); misses hold what the budget gave. A
+ * client that does not read its replies stops being parsed.
+ *
+ * A closed connection stays in memory until its reads in flight are done and its place in the
+ * budget's line is given up.
+ */
+#ifndef NBD_CONNECTION_H
+#define NBD_CONNECTION_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/queue.h>
+
+#include "nbd/budget.h"
+#include "nbd/handshake.h"
+#include "nbd/server.h"
+#include "nbd/transmission.h"
+
+#define NBD_IN_LEN  (64U << 10)
+#define NBD_OUT_LEN (128U << 10)
+
+/* Reads below this are copied into `out`; from here on the file is sent from (DESIGN.md: on AF_UNIX
+ * the two cost the same at 16 KiB). */
+#define NBD_SMALL_LEN (16U << 10)
+
+/* Room in `out` before a request is looked at: any small reply fits. */
+#define NBD_OUT_ROOM (NBD_SMALL_LEN + NBD_REPLY_MAX)
+
+#define NBD_IN_FLIGHT_MAX 1024U /* misses of one connection */
+
+/* A connection's share of a turn; the others go next. */
+#define NBD_TURN_REQUESTS 256U
+#define NBD_TURN_BYTES	  (8U << 20)
+
+#define NBD_REFETCH_LEN (1U << 20) /* bytes brought in at a time when a reply lost its store */
+
+#define NBD_HANDSHAKE_MS 10000U
+#define NBD_STALL_MS	 30000U /* holding misses' memory without reading a byte */
+
+struct nbd_buffers {
+	struct nbd_buffers *next; /* among the thread's spare ones */
+	uint8_t in[NBD_IN_LEN];
+	uint8_t out[NBD_OUT_LEN];
+};
+
+struct nbd_thread {
+	struct nbd_server *server;
+	struct nbd_budget *budget; /* the server's */
+	struct loop *loop;
+	uint32_t idx;
+	_Atomic uint32_t open; /* connections, and those on their way here */
+	LIST_HEAD(, nbd_connection) connections; /* closed ones that still wait for reads, too */
+	TAILQ_HEAD(nbd_runnable, nbd_connection) runnable;
+	struct nbd_buffers *spare;
+	uint32_t spare_count;
+	bool stopping;
+	_Atomic uint64_t requests, protocol_errors; /* written by the thread alone */
+};
+
+struct nbd_miss { /* one ops->read */
+	struct nbd_read read; /* dst is `data` */
+	struct nbd_connection *c;
+	struct nbd_request request;
+	TAILQ_ENTRY(nbd_miss) line;
+	bool is_refetch; /* of the body that is being sent */
+	bool asked;	 /* whether it became resident */
+	int rc;
+	uint8_t *data; /* NULL once let go: the store has it */
+};
+
+TAILQ_HEAD(nbd_miss_line, nbd_miss);
+
+enum nbd_pause {
+	NBD_GO_ON,
+	NBD_PAUSE_SHARE,  /* others first */
+	NBD_PAUSE_INPUT,  /* until the client sends */
+	NBD_PAUSE_OUTPUT, /* until the client reads */
+	NBD_PAUSE_READS,  /* until a read is done or memory is granted */
+	NBD_PAUSE_END,	  /* close */
+};
+
+/* The data of one read, sent after `out`, which ends in its header. */
+struct nbd_body {
+	enum { NBD_BODY_NONE, NBD_BODY_FILE, NBD_BODY_REFETCH, NBD_BODY_MEMORY } kind;
+	uint64_t off;  /* in the export, of the next byte */
+	uint32_t left; /* to send */
+	struct nbd_miss *miss; /* MEMORY */
+};
+
+struct nbd_connection {
+	struct nbd_thread *thread;
+	int fd;
+	struct loop_watch *watch;
+	struct loop_timer timer; /* the handshake's deadline; later, a stalled client's */
+	struct loop_post post;	 /* its way to the thread; later, a grant's */
+	LIST_ENTRY(nbd_connection) all;
+	TAILQ_ENTRY(nbd_connection) turn;
+	bool is_runnable;
+	bool readable;	  /* the socket may hold bytes */
+	bool is_ending;	  /* DISC or end of file: answer what is under way, then close */
+	bool closed;
+	struct nbd_handshake *handshake; /* NULL once transmission began */
+	struct nbd_terms terms;
+	struct nbd_export *export;
+	struct nbd_buffers *buffers; /* NULL while no byte is held */
+	uint32_t in_at, in_len, out_at, out_len;
+	uint32_t skip; /* bytes of a refused write's payload to come */
+	struct nbd_request skipped;
+	struct nbd_body body;
+	uint32_t in_flight;
+	struct nbd_miss_line done;  /* hold data, are to be answered */
+	struct nbd_miss_line again; /* let go of their data: read them from the store */
+	bool waiting;		    /* in the budget's line, or its grant is on the way */
+	struct nbd_budget_wait wait;
+	uint64_t grant; /* bytes given by the budget and not used yet */
+	uint64_t sent;	/* bytes, ever */
+};
+
+/* connection.c */
+
+/* A connection that owns @fd (non-blocking), not yet on a thread; NULL without memory. Any thread. */
+struct nbd_connection *nbd_connection_new(int fd);
+
+/* Begin on @t, by whose loop this is called. */
+void nbd_connection_start(struct nbd_connection *c, struct nbd_thread *t);
+
+/* Hang up at once. @c may be gone afterwards. */
+void nbd_connection_close(struct nbd_connection *c);
+
+/* Free a closed connection that nothing waits for any more. */
+void nbd_connection_reap(struct nbd_connection *c);
+
+/* Have it take a turn at the end of the loop's. */
+void nbd_connection_wake(struct nbd_connection *c);
+
+/* Take a turn. @c may be gone afterwards. */
+void nbd_connection_run(struct nbd_connection *c);
+
+/* Send `out`, then, in the same call, @len bytes at @body (len may be 0). Moves on what was sent of
+ * either; GO_ON when `out` is empty and *body_sent says how much of the body left. */
+enum nbd_pause nbd_connection_send(struct nbd_connection *c, const void *body, size_t len, int flags,
+				   size_t *body_sent);
+
+/* NBD_OUT_ROOM bytes in `out`. */
+enum nbd_pause nbd_connection_make_room(struct nbd_connection *c);
+
+/* read.c */
+
+/* Answer a lawful READ. GO_ON: it is answered, is the body, or is a miss in flight. @first is false
+ * when the owner of the export has already been told of it. */
+enum nbd_pause nbd_read_serve(struct nbd_connection *c, const struct nbd_request *r, bool first);
+
+/* Send on with the body. */
+enum nbd_pause nbd_body_send(struct nbd_connection *c);
+
+/* Answer the first of c->done, or serve the first of c->again. */
+enum nbd_pause nbd_miss_answer(struct nbd_connection *c);
+
+/* The client does not read: let go of data that the store has by now. True if some is still held. */
+bool nbd_misses_let_go(struct nbd_connection *c);
+
+void nbd_miss_free(struct nbd_miss *m);
+void nbd_misses_drop(struct nbd_connection *c);
+
+/* Set up c's place in the budget's line; give back a grant that was not needed. */
+void nbd_grant_init(struct nbd_connection *c);
+void nbd_grant_return(struct nbd_connection *c);
+
+/* server.c */
+void nbd_thread_ended_one(struct nbd_thread *t); /* a connection was freed */
+void nbd_thread_closed_one(struct nbd_thread *t); /* a connection hung up */
+struct nbd_directory *nbd_thread_directory(struct nbd_thread *t);
+
+#endif

@@ -1,0 +1,398 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* How a READ is answered.
+ *
+ *	resident, in the page cache, small	copied behind its header into `out`
+ *	resident, in the page cache, large	header, then sendfile; a body that may take turns
+ *	else					a miss: ops->read into memory of the budget
+ *
+ * Once a header left, its data must follow. If the store lost the rest of a body meanwhile, it is
+ * fetched again, and if that fails the connection closes; there is no padding.
+ */
+#include "nbd/connection.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/sendfile.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+/* Copy what is in the page cache. All of @len, or false: reading would wait for the disk. */
+static bool read_cached(int fd, uint64_t off, uint32_t len, uint8_t *dst)
+{
+	struct iovec iov = {dst, len};
+	ssize_t n;
+
+	n = preadv2(fd, &iov, 1, (off_t)off, RWF_NOWAIT);
+	if (n < 0 && errno == EOPNOTSUPP) /* tmpfs, older overlays: nothing to wait for */
+		n = pread(fd, dst, len, (off_t)off);
+	return n == (ssize_t)len;
+}
+
+/* sendfile would sleep on the disk, and every connection of the thread with it. Its ends tell
+ * enough: what reads the store in does so by whole blocks and in order. */
+static bool range_is_cached(int fd, uint64_t off, uint32_t len)
+{
+	uint8_t byte;
+
+	return read_cached(fd, off, 1, &byte) && read_cached(fd, off + len - 1, 1, &byte);
+}
+
+static void put_read_header(struct nbd_connection *c, const struct nbd_request *r)
+{
+	c->out_len += (uint32_t)nbd_put_read_header(c->buffers->out + c->out_len, r, &c->terms);
+}
+
+/* Misses. */
+
+static void grant_arrived(struct loop_post *p)
+{
+	struct nbd_connection *c =
+		(struct nbd_connection *)((char *)p - offsetof(struct nbd_connection, post));
+
+	c->waiting = false;
+	c->grant = c->wait.want;
+	if (!c->closed) {
+		nbd_connection_wake(c);
+		return;
+	}
+	nbd_grant_return(c);
+	nbd_connection_reap(c);
+}
+
+static void grant_announce(struct nbd_budget_wait *w)
+{
+	struct nbd_connection *c =
+		(struct nbd_connection *)((char *)w - offsetof(struct nbd_connection, wait));
+
+	loop_post(c->thread->loop, &c->post);
+}
+
+void nbd_grant_init(struct nbd_connection *c)
+{
+	c->post.fn = grant_arrived;
+	c->wait.granted = grant_announce;
+}
+
+void nbd_grant_return(struct nbd_connection *c)
+{
+	if (c->grant)
+		nbd_budget_give(c->thread->budget, c->grant);
+	c->grant = 0;
+}
+
+/* False: stand in line. */
+static bool memory_take(struct nbd_connection *c, uint32_t len)
+{
+	struct nbd_budget *b = c->thread->budget;
+
+	if (c->waiting)
+		return false;
+	if (c->grant == len) {
+		c->grant = 0;
+		return true;
+	}
+	nbd_grant_return(c); /* it was for another request, which found its bytes in the store */
+	if (nbd_budget_take(b, len, &c->wait))
+		return true;
+	c->waiting = true;
+	return false;
+}
+
+static void miss_let_go(struct nbd_miss *m)
+{
+	if (!m->data)
+		return;
+	free(m->data);
+	m->data = NULL;
+	nbd_budget_give(m->c->thread->budget, m->read.len);
+}
+
+void nbd_miss_free(struct nbd_miss *m)
+{
+	miss_let_go(m);
+	free(m);
+}
+
+static void line_drop(struct nbd_miss_line *line)
+{
+	struct nbd_miss *m;
+
+	while ((m = TAILQ_FIRST(line))) {
+		TAILQ_REMOVE(line, m, line);
+		nbd_miss_free(m);
+	}
+}
+
+void nbd_misses_drop(struct nbd_connection *c)
+{
+	line_drop(&c->done);
+	line_drop(&c->again);
+	if (c->body.kind == NBD_BODY_MEMORY)
+		nbd_miss_free(c->body.miss);
+	c->body.kind = NBD_BODY_NONE;
+}
+
+static void miss_done(struct nbd_read *r, int rc)
+{
+	struct nbd_miss *m = (struct nbd_miss *)((char *)r - offsetof(struct nbd_miss, read));
+	struct nbd_connection *c = m->c;
+
+	c->in_flight--;
+	m->rc = rc;
+	if (c->closed) {
+		nbd_miss_free(m);
+		nbd_connection_reap(c);
+	} else if (!m->is_refetch) {
+		TAILQ_INSERT_TAIL(&c->done, m, line);
+		nbd_connection_wake(c);
+	} else if (rc) { /* the header has left */
+		nbd_miss_free(m);
+		nbd_connection_close(c);
+	} else {
+		c->body.kind = NBD_BODY_MEMORY;
+		c->body.miss = m;
+		nbd_connection_wake(c);
+	}
+}
+
+/* The memory is the caller's to have taken. NULL without it. */
+static struct nbd_miss *miss_new(struct nbd_connection *c, uint64_t off, uint32_t len)
+{
+	struct nbd_miss *m = calloc(1, sizeof(*m));
+
+	if (!m)
+		return NULL;
+	m->data = malloc(len);
+	if (!m->data) {
+		free(m);
+		return NULL;
+	}
+	m->c = c;
+	m->read = (struct nbd_read){.off = off, .len = len, .dst = m->data, .done = miss_done};
+	return m;
+}
+
+static void miss_start(struct nbd_miss *m)
+{
+	struct nbd_connection *c = m->c;
+
+	c->in_flight++;
+	c->export->ops->read(c->export, &m->read, c->thread->loop);
+}
+
+static enum nbd_pause read_miss(struct nbd_connection *c, const struct nbd_request *r)
+{
+	struct nbd_miss *m;
+
+	if (!memory_take(c, r->len))
+		return NBD_PAUSE_READS;
+	m = miss_new(c, r->off, r->len);
+	if (!m) {
+		nbd_budget_give(c->thread->budget, r->len);
+		c->out_len += (uint32_t)nbd_put_plain(c->buffers->out + c->out_len, r, &c->terms,
+						      NBD_ENOMEM);
+		return NBD_GO_ON;
+	}
+	m->request = *r;
+	miss_start(m);
+	return NBD_GO_ON;
+}
+
+/* Bodies. */
+
+/* The rest of the body is no longer in the store. Its memory is not waited for: what the budget
+ * gave to this connection may stand in line behind this very body. */
+static enum nbd_pause body_refetch(struct nbd_connection *c)
+{
+	uint32_t len = c->body.left < NBD_REFETCH_LEN ? c->body.left : NBD_REFETCH_LEN;
+	struct nbd_miss *m = miss_new(c, c->body.off, len);
+
+	if (!m)
+		return NBD_PAUSE_END;
+	nbd_budget_force(c->thread->budget, len);
+	m->is_refetch = true;
+	c->body.kind = NBD_BODY_REFETCH;
+	miss_start(m);
+	return NBD_PAUSE_READS;
+}
+
+static void body_advance(struct nbd_connection *c, uint32_t n)
+{
+	c->body.off += n;
+	c->body.left -= n;
+	if (!c->body.left)
+		c->body.kind = NBD_BODY_NONE;
+}
+
+static enum nbd_pause body_send_memory(struct nbd_connection *c)
+{
+	struct nbd_miss *m = c->body.miss;
+	uint64_t at = c->body.off - m->read.off;
+	enum nbd_pause pause;
+	size_t sent;
+
+	pause = nbd_connection_send(c, m->data + at, m->read.len - at, 0, &sent);
+	if (at + sent == m->read.len) {
+		nbd_miss_free(m);
+		c->body.miss = NULL;
+		c->body.kind = NBD_BODY_FILE; /* for what a refetch left over, if it did */
+	}
+	body_advance(c, (uint32_t)sent);
+	return pause;
+}
+
+static bool socket_is_gone(int error)
+{
+	return error == EPIPE || error == ECONNRESET || error == ENOTCONN;
+}
+
+static enum nbd_pause body_send_file(struct nbd_connection *c)
+{
+	uint64_t fd_off;
+	uint32_t n;
+	ssize_t sent;
+	size_t none;
+	int fd;
+
+	n = c->export->ops->resident(c->export, c->body.off, c->body.left, &fd, &fd_off);
+	if (c->out_at < c->out_len) {
+		enum nbd_pause pause = nbd_connection_send(c, NULL, 0, n ? MSG_MORE : 0, &none);
+
+		if (pause)
+			return pause;
+	}
+	if (!n)
+		return body_refetch(c);
+	do {
+		off_t at = (off_t)fd_off;
+
+		sent = sendfile(c->fd, fd, &at, n);
+	} while (sent < 0 && errno == EINTR);
+	if (sent < 0 && errno == EAGAIN)
+		return NBD_PAUSE_OUTPUT;
+	if (sent < 0 && socket_is_gone(errno))
+		return NBD_PAUSE_END;
+	if (sent <= 0) /* the file failed: elsewhere there may be a good copy */
+		return body_refetch(c);
+	c->sent += (uint64_t)sent;
+	body_advance(c, (uint32_t)sent);
+	return (uint32_t)sent < n ? NBD_PAUSE_OUTPUT : NBD_GO_ON;
+}
+
+enum nbd_pause nbd_body_send(struct nbd_connection *c)
+{
+	switch (c->body.kind) {
+	case NBD_BODY_FILE:
+		return body_send_file(c);
+	case NBD_BODY_MEMORY:
+		return body_send_memory(c);
+	case NBD_BODY_REFETCH:
+		return NBD_PAUSE_READS;
+	default:
+		return NBD_GO_ON;
+	}
+}
+
+/* Reads. */
+
+enum nbd_pause nbd_read_serve(struct nbd_connection *c, const struct nbd_request *r, bool first)
+{
+	struct nbd_export *e = c->export;
+	uint64_t fd_off;
+	int fd;
+
+	if (r->len == 0) {
+		put_read_header(c, r);
+		return NBD_GO_ON;
+	}
+	if (e->ops->resident(e, r->off, r->len, &fd, &fd_off) < r->len)
+		return read_miss(c, r);
+	if (r->len < NBD_SMALL_LEN) {
+		uint32_t header_at = c->out_len;
+
+		put_read_header(c, r);
+		if (!read_cached(fd, fd_off, r->len, c->buffers->out + c->out_len)) {
+			c->out_len = header_at;
+			return read_miss(c, r);
+		}
+		c->out_len += r->len;
+	} else {
+		if (!range_is_cached(fd, fd_off, r->len))
+			return read_miss(c, r);
+		put_read_header(c, r);
+		c->body = (struct nbd_body){NBD_BODY_FILE, r->off, r->len, NULL};
+	}
+	if (first)
+		e->ops->served(e, r->off, r->len);
+	return NBD_GO_ON;
+}
+
+static void answer_from_memory(struct nbd_connection *c, struct nbd_miss *m)
+{
+	const struct nbd_request *r = &m->request;
+	uint8_t *out = c->buffers->out;
+
+	if (m->rc) {
+		c->out_len += (uint32_t)nbd_put_plain(out + c->out_len, r, &c->terms,
+						      nbd_error_of(m->rc));
+		nbd_miss_free(m);
+		return;
+	}
+	put_read_header(c, r);
+	if (r->len < NBD_SMALL_LEN) {
+		memcpy(out + c->out_len, m->data, r->len);
+		c->out_len += r->len;
+		nbd_miss_free(m);
+		return;
+	}
+	c->body = (struct nbd_body){NBD_BODY_MEMORY, r->off, r->len, m};
+}
+
+enum nbd_pause nbd_miss_answer(struct nbd_connection *c)
+{
+	enum nbd_pause pause = nbd_connection_make_room(c);
+	struct nbd_miss *m;
+
+	if (pause)
+		return pause;
+	/* Those that hold memory first: those that let theirs go may have to wait for it. */
+	m = TAILQ_FIRST(&c->done);
+	if (m) {
+		TAILQ_REMOVE(&c->done, m, line);
+		answer_from_memory(c, m);
+		return NBD_GO_ON;
+	}
+	m = TAILQ_FIRST(&c->again);
+	pause = nbd_read_serve(c, &m->request, false);
+	if (pause)
+		return pause;
+	nbd_grant_return(c);
+	TAILQ_REMOVE(&c->again, m, line);
+	nbd_miss_free(m);
+	return NBD_GO_ON;
+}
+
+bool nbd_misses_let_go(struct nbd_connection *c)
+{
+	struct nbd_export *e = c->export;
+	struct nbd_miss *m, *next;
+	uint64_t fd_off;
+	int fd;
+
+	if (!e)
+		return false;
+	for (m = TAILQ_FIRST(&c->done); m; m = next) {
+		next = TAILQ_NEXT(m, line);
+		if (m->asked || m->rc)
+			continue;
+		m->asked = true;
+		if (e->ops->resident(e, m->read.off, m->read.len, &fd, &fd_off) < m->read.len)
+			continue;
+		miss_let_go(m);
+		TAILQ_REMOVE(&c->done, m, line);
+		TAILQ_INSERT_TAIL(&c->again, m, line);
+	}
+	return !TAILQ_EMPTY(&c->done) || c->body.kind == NBD_BODY_MEMORY;
+}
