@@ -52,6 +52,9 @@ struct manifest {
  * reader), -EFBIG. @what names the manifest in the text. */
 int manifest_parse(const char *json, size_t len, const char *what, struct manifest **out, struct err *err);
 
+/* True if a manifest may name @s: relative, no "..", no scheme, no control characters, no '\\'. */
+bool manifest_name_is_safe(const char *s);
+
 /* Fresh memory, the caller frees; NULL when out of memory. Deterministic. */
 char *manifest_format(const struct manifest *m);
 void manifest_free(struct manifest *m);
