@@ -20,7 +20,8 @@ PKGS     := libcurl libmicrohttpd libcjson inih libcrypto liburing libsystemd
 PKG_CFLAGS = $(shell pkg-config --cflags $(PKGS))
 PKG_LIBS   = $(shell pkg-config --libs $(PKGS)) -pthread
 
-WARN     := -Wall -Wextra -Werror -Wstrict-prototypes -Wmissing-prototypes -Wformat=2 -Wshadow -Wvla
+WARN     := -Wall -Wextra -Werror -Wstrict-prototypes -Wmissing-prototypes -Wformat=2 -Wshadow -Wvla \
+            -Wno-format-truncation # texts for people are cut on purpose
 CPPFLAGS += -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -DCAIRN_VERSION='"$(VERSION)"' -Iinclude -Iuserspace -I.
 CFLAGS   ?= -O2 -g
 CFLAGS   += -std=gnu11 $(WARN) -fno-strict-aliasing -pthread
