@@ -1,0 +1,360 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "check.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <sys/stat.h>
+
+#include "store/store.h"
+
+struct bed {
+	char path[64];
+	struct store *store;
+	struct object *o;
+	struct err err;
+};
+
+static const struct object_id id = {.kind = OBJECT_IMAGE, .id = {1, 2, 3}, .length = 64 * MIB + 4096};
+
+static void bed_open(struct bed *b, uint64_t size)
+{
+	assert_int_equal(store_open(b->path, size, &b->store, &b->err), 0);
+	assert_int_equal(object_open(b->store, &id, false, &b->o, &b->err), 0);
+}
+
+static void bed_close(struct bed *b)
+{
+	object_close(b->o);
+	store_close(b->store);
+	b->store = NULL;
+}
+
+/* As after SIGKILL: no clean mark. */
+static void bed_crash(struct bed *b)
+{
+	char mark[128];
+
+	bed_close(b);
+	snprintf(mark, sizeof(mark), "%s/clean", b->path);
+	assert_int_equal(unlink(mark), 0);
+}
+
+static int bed_new(void **state)
+{
+	struct bed *b = calloc(1, sizeof(*b));
+
+	scratch_new(b->path);
+	bed_open(b, GIB);
+	*state = b;
+	return 0;
+}
+
+static int bed_free(void **state)
+{
+	struct bed *b = *state;
+
+	if (b->store)
+		bed_close(b);
+	scratch_free(b->path);
+	free(b);
+	return 0;
+}
+
+static void put(struct bed *b, uint64_t block, uint32_t n, uint8_t value)
+{
+	uint8_t *buf = malloc((size_t)n * STORE_BLOCK);
+
+	memset(buf, value, (size_t)n * STORE_BLOCK);
+	assert_int_equal(object_publish(b->o, block, n, buf, NULL), 0);
+	free(buf);
+}
+
+static uint64_t disk_bytes(struct bed *b)
+{
+	struct stat st;
+
+	assert_int_equal(fstat(b->o->data_fd, &st), 0);
+	return (uint64_t)st.st_blocks * 512;
+}
+
+static void only_published_blocks_are_resident(void **state)
+{
+	struct bed *b = *state;
+
+	assert_int_equal(object_resident(b->o, 0, 4096), 0);
+	put(b, 2, 3, 7);
+	assert_int_equal(object_resident(b->o, 0, 4096), 0);
+	assert_int_equal(object_resident(b->o, 2 * STORE_BLOCK, 4096), 4096);
+	assert_int_equal(object_resident(b->o, 2 * STORE_BLOCK + 100, 10 * STORE_BLOCK), 3 * STORE_BLOCK - 100);
+	assert_int_equal(object_resident(b->o, 5 * STORE_BLOCK, 1), 0);
+}
+
+static void residence_crosses_extents(void **state)
+{
+	struct bed *b = *state;
+
+	put(b, 60, 4, 1);
+	put(b, 64, 64, 1);
+	put(b, 128, 2, 1);
+	assert_int_equal(object_resident(b->o, 60 * STORE_BLOCK, 20 * MIB), 70 * STORE_BLOCK);
+}
+
+static void the_last_cut_block_is_stored_and_read_padded(void **state)
+{
+	struct bed *b = *state;
+	uint8_t buf[STORE_BLOCK];
+
+	put(b, 1024, 1, 9);
+	assert_int_equal(object_resident(b->o, 64 * MIB, 4096), 4096);
+	assert_int_equal(object_read_block(b->o, 1024, buf), 0);
+	assert_int_equal(buf[4095], 9);
+	assert_int_equal(buf[4096], 0);
+}
+
+static void an_orderly_stop_keeps_blocks_ready(void **state)
+{
+	struct bed *b = *state;
+
+	put(b, 0, 64, 5);
+	bed_close(b);
+	bed_open(b, GIB);
+	assert_int_equal(object_resident(b->o, 0, 4 * MIB), 4 * MIB);
+	assert_int_equal(store_counters(b->store)->used, 4 * MIB);
+}
+
+static void after_a_crash_blocks_are_suspect_until_trusted(void **state)
+{
+	struct bed *b = *state;
+
+	put(b, 0, 64, 5);
+	bed_crash(b);
+	bed_open(b, GIB);
+	assert_int_equal(object_resident(b->o, 0, 4096), 0);
+	assert_int_equal(b->o->suspect[0], ~0ULL);
+	object_trust(b->o, 0, 1);
+	assert_int_equal(object_resident(b->o, 0, 4 * MIB), STORE_BLOCK);
+}
+
+static void a_file_touched_while_stopped_is_not_vouched_for(void **state)
+{
+	struct bed *b = *state;
+	char path[256];
+	int fd;
+
+	put(b, 0, 64, 5);
+	snprintf(path, sizeof(path), "%s/objects/%s/data", b->path, b->o->name);
+	bed_close(b);
+	fd = open(path, O_WRONLY);
+	assert_int_equal(pwrite(fd, "x", 1, 1000), 1);
+	close(fd);
+	bed_open(b, GIB);
+	assert_int_equal(object_resident(b->o, 0, 4096), 0);
+}
+
+static void a_truncated_file_gets_its_length_back_and_no_trust(void **state)
+{
+	struct bed *b = *state;
+	char path[256];
+	struct stat st;
+
+	put(b, 0, 64, 5);
+	snprintf(path, sizeof(path), "%s/objects/%s/data", b->path, b->o->name);
+	bed_close(b);
+	assert_int_equal(truncate(path, 100), 0);
+	bed_open(b, GIB);
+	assert_int_equal(object_resident(b->o, 0, 4096), 0);
+	assert_int_equal(fstat(b->o->data_fd, &st), 0);
+	assert_int_equal(st.st_size, id.length);
+}
+
+static void bits_beyond_the_end_are_not_believed(void **state)
+{
+	struct bed *b = *state;
+	uint64_t all = ~0ULL;
+	char path[256];
+	int fd;
+
+	snprintf(path, sizeof(path), "%s/objects/%s/present", b->path, b->o->name);
+	bed_close(b);
+	fd = open(path, O_WRONLY);
+	assert_int_equal(pwrite(fd, &all, 8, 16 * 8), 8);
+	close(fd);
+	bed_open(b, GIB);
+	assert_int_equal(b->o->suspect[16], 1); /* the object ends in its 17th extent's first block */
+}
+
+static void a_store_has_one_owner(void **state)
+{
+	struct bed *b = *state;
+	struct store *other;
+	char pid[32];
+
+	assert_int_equal(store_open(b->path, GIB, &other, &b->err), -EBUSY);
+	snprintf(pid, sizeof(pid), "pid %d", getpid());
+	assert_non_null(strstr(b->err.text, pid));
+}
+
+static void a_store_of_another_format_is_left_alone(void **state)
+{
+	struct bed *b = *state;
+	char path[128];
+	int fd;
+
+	bed_close(b);
+	snprintf(path, sizeof(path), "%s/version", b->path);
+	fd = open(path, O_WRONLY | O_TRUNC);
+	assert_int_equal(write(fd, "cairn-store 99\n", 15), 15);
+	close(fd);
+	assert_int_equal(store_open(b->path, GIB, &b->store, &b->err), -ENOTSUP);
+	assert_non_null(strstr(b->err.text, "cairn-store 99"));
+	b->store = NULL;
+}
+
+static void the_size_limit_holds_and_space_is_given_back(void **state)
+{
+	struct bed *b = *state;
+
+	bed_close(b);
+	bed_open(b, 16 * MIB);
+	for (uint64_t i = 0; i < 16; i++) {
+		put(b, i * 64, 64, (uint8_t)(i + 1));
+		assert_true(store_counters(b->store)->used <= 16 * MIB);
+	}
+	assert_true(disk_bytes(b) <= 17 * MIB);
+	assert_true(store_counters(b->store)->evicted_extents >= 12);
+	assert_int_equal(object_resident(b->o, 15 * 4 * MIB, 4 * MIB), 4 * MIB);
+	assert_int_equal(object_resident(b->o, 0, 4096), 0);
+}
+
+static void a_lowered_limit_holds_from_the_start(void **state)
+{
+	struct bed *b = *state;
+
+	for (uint64_t i = 0; i < 16; i++)
+		put(b, i * 64, 64, 1);
+	bed_close(b);
+	bed_open(b, 8 * MIB);
+	assert_true(store_counters(b->store)->used <= 8 * MIB);
+}
+
+static void pinned_extents_are_never_evicted(void **state)
+{
+	struct bed *b = *state;
+	uint8_t *buf = calloc(1, STORE_EXTENT);
+
+	bed_close(b);
+	bed_open(b, 8 * MIB);
+	put(b, 0, 64, 1);
+	put(b, 64, 64, 1);
+	object_pin(b->o, 0);
+	object_pin(b->o, 1);
+	assert_int_equal(object_publish(b->o, 128, 64, buf, NULL), -ENOSPC);
+	assert_int_equal(object_resident(b->o, 128 * STORE_BLOCK, 1), 0);
+	object_unpin(b->o, 0);
+	assert_int_equal(object_publish(b->o, 128, 64, buf, NULL), 0);
+	assert_int_equal(object_resident(b->o, 4 * MIB, 4 * MIB), 4 * MIB);
+	assert_int_equal(object_resident(b->o, 0, 1), 0);
+	free(buf);
+}
+
+static void zero_blocks_take_no_space_and_survive_eviction_only_in_memory(void **state)
+{
+	struct bed *b = *state;
+	uint64_t stored, zero;
+
+	object_publish_zero(b->o, 3, 0xff);
+	assert_int_equal(object_resident(b->o, 12 * MIB, 4 * MIB), 8 * STORE_BLOCK);
+	object_usage(b->o, &stored, &zero);
+	assert_int_equal(stored, 0);
+	assert_int_equal(zero, 8 * STORE_BLOCK);
+	bed_close(b);
+	bed_open(b, GIB);
+	assert_int_equal(object_resident(b->o, 12 * MIB, 4096), 0);
+}
+
+struct reader {
+	struct store *store;
+	_Atomic bool looking, waited;
+};
+
+static void *free_space(void *arg)
+{
+	struct reader *r = arg;
+
+	quiesce_wait(store_quiesce(r->store));
+	assert_false(r->looking);
+	r->waited = true;
+	return NULL;
+}
+
+static void space_is_not_freed_under_a_reader(void **state)
+{
+	struct bed *b = *state;
+	struct reader r = {.store = b->store};
+	pthread_t t;
+
+	quiesce_enter(store_quiesce(b->store), 3);
+	r.looking = true;
+	assert_int_equal(pthread_create(&t, NULL, free_space, &r), 0);
+	usleep(50000);
+	assert_false(r.waited);
+	r.looking = false;
+	quiesce_leave(store_quiesce(b->store), 3);
+	pthread_join(t, NULL);
+	assert_true(r.waited);
+}
+
+static void forgotten_blocks_are_gone_from_disk_too(void **state)
+{
+	struct bed *b = *state;
+
+	put(b, 0, 64, 1);
+	object_forget(b->o, 0, ~0ULL);
+	assert_int_equal(object_resident(b->o, 0, 1), 0);
+	assert_int_equal(store_counters(b->store)->used, 0);
+	assert_int_equal(disk_bytes(b), 0);
+	bed_close(b);
+	bed_open(b, GIB);
+	assert_int_equal(object_resident(b->o, 0, 1), 0);
+}
+
+static void attributes_are_whole_and_bounded(void **state)
+{
+	struct bed *b = *state;
+	char *buf;
+	size_t len;
+
+	assert_int_equal(store_url_read(b->store, "az://a/b/c", 100, &buf, &len), -ENOENT);
+	assert_int_equal(store_url_write(b->store, "az://a/b/c", "hello", 5), 0);
+	assert_int_equal(store_url_read(b->store, "az://a/b/c", 4, &buf, &len), -EFBIG);
+	assert_int_equal(store_url_read(b->store, "az://a/b/c", 100, &buf, &len), 0);
+	assert_string_equal(buf, "hello");
+	free(buf);
+}
+
+int main(void)
+{
+#define T(name) cmocka_unit_test_setup_teardown(name, bed_new, bed_free)
+	const struct CMUnitTest tests[] = {
+		T(only_published_blocks_are_resident),
+		T(residence_crosses_extents),
+		T(the_last_cut_block_is_stored_and_read_padded),
+		T(an_orderly_stop_keeps_blocks_ready),
+		T(after_a_crash_blocks_are_suspect_until_trusted),
+		T(a_file_touched_while_stopped_is_not_vouched_for),
+		T(a_truncated_file_gets_its_length_back_and_no_trust),
+		T(bits_beyond_the_end_are_not_believed),
+		T(a_store_has_one_owner),
+		T(a_store_of_another_format_is_left_alone),
+		T(the_size_limit_holds_and_space_is_given_back),
+		T(a_lowered_limit_holds_from_the_start),
+		T(pinned_extents_are_never_evicted),
+		T(zero_blocks_take_no_space_and_survive_eviction_only_in_memory),
+		T(space_is_not_freed_under_a_reader),
+		T(forgotten_blocks_are_gone_from_disk_too),
+		T(attributes_are_whole_and_bounded),
+	};
+
+	return cmocka_run_group_tests_name("store", tests, NULL, NULL);
+}

@@ -1,0 +1,143 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The node's store: verified blocks of objects on a local file system, within a size limit.
+ *
+ *   PATH/lock                     flock by the one daemon that owns the store; holds its pid
+ *   PATH/version                  "cairn-store 1"
+ *   PATH/clean                    written at an orderly stop, removed at start (store/clean.c)
+ *   PATH/objects/KIND-HEX/data    sparse, same offsets and length as the object
+ *   PATH/objects/KIND-HEX/present one 64-bit little-endian word an extent, one bit a stored block
+ *   PATH/objects/KIND-HEX/sums    unsealed objects: SHA-256 of each stored block
+ *   PATH/objects/KIND-HEX/...     attributes, small files of the layer above (manifest)
+ *   PATH/urls/HEX                 attributes by URL
+ *
+ * Each extent has three words. `stored`: blocks that take space, as the present file says.
+ * `ready`: blocks that are verified and visible to readers. `suspect`: stored blocks of an unclean
+ * stop, which must match their hash before they become ready. All-zero blocks are ready without
+ * being stored. Words live in anonymous memory that a sparse object never touches.
+ *
+ * Crash-safe without fsync: a killed process leaves what it wrote in the page cache, in order; after
+ * a power cut or without a clean mark every stored block is suspect.
+ *
+ * Threads: object_resident() any data thread inside its turn (store/quiesce.h); publish, forget and
+ * trust only by the fill thread whose flight has the extent pinned; the rest any thread.
+ */
+#ifndef STORE_STORE_H
+#define STORE_STORE_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/bytes.h"
+#include "base/err.h"
+#include "store/evict.h"
+#include "store/quiesce.h"
+
+/* The store's own names for DESIGN's units; image/tree.h asserts that they are the same. */
+#define STORE_BLOCK	    (64U << 10)
+#define STORE_EXTENT	    (4U << 20)
+#define STORE_EXTENT_BLOCKS 64
+#define OBJECT_LENGTH_MAX   (1ULL << 50)
+
+enum object_kind { OBJECT_IMAGE = 1, OBJECT_TREE = 2 };
+
+struct object_id {
+	enum object_kind kind;
+	uint8_t id[SHA256_LEN];
+	uint64_t length; /* bytes; what the data file spans */
+};
+
+struct store;
+
+struct object {
+	struct store *store;
+	struct object_id id;
+	char name[80]; /* its directory: "image-HEX" */
+	int dir_fd, data_fd, present_fd;
+	int sums_fd; /* -1 for objects that are verified against a tree */
+	uint64_t extents;
+	_Atomic uint64_t *ready, *suspect, *stored;
+	_Atomic uint8_t *heat, *pins;
+	struct evict_set set;
+	_Atomic uint64_t stored_blocks, zero_blocks;
+	uint32_t users; /* object_open() less object_close(); under the store's lock */
+};
+
+struct store_counters {
+	_Atomic uint64_t used; /* bytes of stored blocks */
+	_Atomic uint64_t evicted_extents, write_errors, rechecked_blocks, recheck_failures;
+};
+
+/* @size 0 = 80 % of the file system. -EBUSY: owned by another daemon (text names its pid). */
+int store_open(const char *path, uint64_t size, struct store **out, struct err *err);
+void store_close(struct store *s); /* orderly: leaves the clean mark. All objects closed. */
+
+uint64_t store_size(const struct store *s);
+uint64_t store_objects(struct store *s);
+const char *store_path(const struct store *s);
+struct store_counters *store_counters(struct store *s);
+struct quiesce *store_quiesce(struct store *s);
+
+/* The object, made when it is not there. @own_sums: no tree will vouch for it, so hashes of its own
+ * are kept. Each open is closed once; the object stays in the store. */
+int object_open(struct store *s, const struct object_id *id, bool own_sums, struct object **out,
+		struct err *err);
+void object_close(struct object *o);
+
+/* How many of [off, off + len) are ready from @off on. */
+uint32_t object_resident(const struct object *o, uint64_t off, uint32_t len);
+
+/* A reader used the range: heat for the policy. */
+static inline void object_touch(struct object *o, uint64_t off)
+{
+	evict_touch(&o->heat[off / STORE_EXTENT]);
+}
+
+/* Keep an extent from eviction. Pins nest (to 255). */
+void object_pin(struct object *o, uint64_t extent);
+void object_unpin(struct object *o, uint64_t extent);
+void object_pin_all(struct object *o, bool pinned);
+
+/* Store @n verified blocks from @first on (within one extent) and make them ready. @data is whole
+ * blocks, zero-padded; @sums their hashes (used when the object keeps its own). On error nothing
+ * became visible: -ENOSPC (full and nothing to evict, or the disk is), -EIO. */
+int object_publish(struct object *o, uint64_t first, uint32_t n, const void *data,
+		   const uint8_t (*sums)[SHA256_LEN]);
+
+/* These blocks are zeros: ready, and never stored. */
+void object_publish_zero(struct object *o, uint64_t extent, uint64_t mask);
+
+/* Reading stored blocks went wrong (file too short, EIO): recheck them before the next use. By any
+ * thread that has the extent pinned. */
+void object_suspect(struct object *o, uint64_t extent, uint64_t mask);
+
+/* Suspect blocks turned out right, or wrong (then they are freed). */
+void object_trust(struct object *o, uint64_t extent, uint64_t mask);
+void object_forget(struct object *o, uint64_t extent, uint64_t mask);
+
+/* One whole block, zero-padded, as it is in the data file; nobody vouches for it. */
+int object_read_block(struct object *o, uint64_t block, void *buf);
+
+/* The object's own hash of a stored block. -ENOENT without own sums. */
+int object_read_sum(struct object *o, uint64_t block, uint8_t out[SHA256_LEN]);
+
+/* Bytes of stored blocks, and of blocks known to be zeros. */
+void object_usage(const struct object *o, uint64_t *stored, uint64_t *zero);
+
+/* Small files beside the data, or by URL: whole or not at all. @limit bounds what is read. */
+int object_attr_write(struct object *o, const char *attr, const void *buf, size_t len);
+int object_attr_read(struct object *o, const char *attr, size_t limit, char **buf, size_t *len);
+int store_url_write(struct store *s, const char *url, const void *buf, size_t len);
+int store_url_read(struct store *s, const char *url, size_t limit, char **buf, size_t *len);
+
+/* The attribute of an object that may not be open: -ENOENT. */
+int store_object_attr_read(struct store *s, const struct object_id *id, const char *attr, size_t limit,
+			   char **buf, size_t *len);
+
+static inline uint64_t blocks_mask(uint32_t first, uint32_t n)
+{
+	return n >= 64 ? ~0ULL : ((1ULL << n) - 1) << first;
+}
+
+#endif

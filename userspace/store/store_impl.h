@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the store's own files share. */
+#ifndef STORE_STORE_IMPL_H
+#define STORE_STORE_IMPL_H
+
+#include <pthread.h>
+
+#include "store/store.h"
+
+#define STORE_FORMAT "cairn-store 1\n"
+
+struct store {
+	char path[1024];
+	int dir_fd, objects_fd, urls_fd, lock_fd;
+	uint64_t size;
+	pthread_mutex_t lock; /* objects, hand, eviction, first pins */
+	struct object **objects;
+	struct evict_set **sets; /* objects[i]->set, as the policy wants them */
+	uint64_t nobjects, cap;
+	struct evict_hand hand;
+	struct quiesce quiesce;
+	struct store_counters counters;
+};
+
+/* object.c */
+struct clean;
+int object_load(struct store *s, const char *name, const struct clean *clean, struct object **out,
+		struct err *err);
+void object_free(struct object *o);
+/* Make an extent invisible and free of bits, on disk too; the mask that was stored, or 0 when the
+ * present file can't be written (then nothing changed). Punch later, after quiesce_wait(). */
+uint64_t object_hide(struct object *o, uint64_t extent);
+void object_punch(struct object *o, uint64_t extent, uint64_t mask);
+
+int store_add(struct store *s, struct object *o); /* under the lock, or before threads */
+
+/* reserve.c */
+int store_reserve(struct store *s, uint64_t bytes);
+void store_unreserve(struct store *s, uint64_t bytes);
+/* Evict until @bytes more would fit @limit; what was freed. */
+uint64_t store_evict(struct store *s, uint64_t bytes);
+
+/* attr.c: small files, replaced whole. */
+int attr_write(int dir_fd, const char *name, const void *buf, size_t len);
+int attr_read(int dir_fd, const char *name, size_t limit, char **buf, size_t *len);
+
+/* clean.c: the mark of an orderly stop. */
+struct clean *clean_take(struct store *s); /* reads and removes it; NULL = unclean */
+bool clean_vouches(const struct clean *c, const struct object *o);
+void clean_free(struct clean *c);
+int clean_leave(struct store *s);
+
+#endif
