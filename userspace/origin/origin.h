@@ -108,7 +108,7 @@ struct origin_read {
 	void *impl;
 };
 void origin_read_submit(struct origin_client *c, struct origin_read *r);
-void origin_read_cancel(struct origin_client *c, struct origin_read *r); /* done(-ECANCELED) follows */
+void origin_read_cancel(struct origin_client *c, struct origin_read *r); /* done(-ECANCELED) in a later turn */
 
 /* The calls below run the client's loop until they are answered: for the CLI's threads and for
  * attach, never for a loop that serves readers. They retry as reads do, up to cfg.deadline_ms. */

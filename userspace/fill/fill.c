@@ -1,0 +1,258 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Fill threads: their start and stop, the memory they share out, and the end of every read. */
+#include "fill/fill.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "fill/flight.h"
+
+#define SWEEP_NS (NSEC_PER_SEC)
+
+static bool run_waiting(struct fill_thread *t)
+{
+	for (int class = FILL_DEMAND; class <= FILL_PREFETCH; class++) {
+		struct flight *f = t->wait_head[class];
+		uint32_t was = t->nwaiting;
+
+		if (!f)
+			continue;
+		t->wait_head[class] = f->wait_next;
+		if (!f->wait_next)
+			t->wait_tail[class] = NULL;
+		f->wait_next = NULL;
+		f->waiting = false;
+		t->nwaiting--;
+		flight_advance(f); /* may free it, or queue it again */
+		return t->nwaiting < was;
+	}
+	return false;
+}
+
+/* Whole extents are most of what is taken, and fresh memory costs the kernel's zeroing of it, so
+ * they are kept for the next flight. */
+static void *buffer_new(struct fill_thread *t, uint64_t bytes)
+{
+	struct spare *p = t->spares;
+
+	if (bytes != STORE_EXTENT || !p)
+		return malloc(bytes);
+	t->spares = p->next;
+	return p;
+}
+
+static void buffer_free(struct fill_thread *t, void *buf, uint64_t bytes)
+{
+	struct spare *p = buf;
+
+	if (bytes != STORE_EXTENT) {
+		free(buf);
+		return;
+	}
+	p->next = t->spares;
+	t->spares = p;
+}
+
+void *fill_memory_take(struct fill_thread *t, uint64_t bytes, bool beyond)
+{
+	void *p;
+
+	/* One buffer always passes, so that a small limit is slow and not stuck. */
+	if (!beyond && t->memory && t->memory + bytes > t->memory_max)
+		return NULL;
+	p = buffer_new(t, bytes);
+	if (p)
+		t->memory += bytes;
+	return p;
+}
+
+void fill_memory_give(struct fill_thread *t, void *p, uint64_t bytes)
+{
+	buffer_free(t, p, bytes);
+	t->memory -= bytes;
+	/* Not from here: the caller is in the middle of a flight. */
+	if (t->nwaiting)
+		loop_timer_set(t->loop, &t->wake, 0);
+}
+
+static void wake(struct loop_timer *timer)
+{
+	struct fill_thread *t = (struct fill_thread *)((char *)timer - offsetof(struct fill_thread, wake));
+
+	while (run_waiting(t))
+		;
+}
+
+void fill_read_end(struct fill_thread *t, struct fill_read *r, int rc, const char *why)
+{
+	atomic_fetch_sub(&t->fill->reads_open, 1);
+	r->done(r, rc, why);
+}
+
+/* The extent's flights are all on one thread; neighbours are on different ones. */
+static struct fill_thread *thread_of(struct fill *f, const struct fill_read *r)
+{
+	uint64_t h = (uintptr_t)r->source->object / 64 + r->extent;
+
+	return &f->threads[h % f->nthreads];
+}
+
+static struct fill_read *read_of(struct loop_post *p)
+{
+	return (struct fill_read *)((char *)p - offsetof(struct fill_read, post));
+}
+
+static void submit_post(struct loop_post *p)
+{
+	struct fill_read *r = read_of(p);
+
+	flight_join(thread_of(r->source->fill, r), r);
+}
+
+void fill_submit(struct fill *f, struct fill_read *r)
+{
+	atomic_fetch_add(&f->reads_open, 1);
+	r->origin_bytes = 0;
+	r->deadline_ns = clock_now_ns() + f->cfg.deadline_ms * NSEC_PER_MSEC;
+	r->post.fn = submit_post;
+	loop_post(thread_of(f, r)->loop, &r->post);
+}
+
+static void for_each_flight(struct fill_thread *t, void (*fn)(struct flight *, uint64_t), uint64_t arg)
+{
+	for (int i = 0; i < FLIGHT_BUCKETS; i++) {
+		for (struct flight *f = t->buckets[i], *next; f; f = next) {
+			next = f->hash_next;
+			fn(f, arg);
+		}
+	}
+}
+
+static void sweep(struct loop_timer *timer)
+{
+	struct fill_thread *t = (struct fill_thread *)((char *)timer - offsetof(struct fill_thread, sweep));
+	uint64_t now = clock_now_ns();
+
+	for_each_flight(t, flight_expire, now);
+	wake(&t->wake); /* memory may have been short for other reasons than our limit */
+	loop_timer_set(t->loop, &t->sweep, now + SWEEP_NS);
+}
+
+static void *fill_thread_main(void *arg)
+{
+	struct fill_thread *t = arg;
+
+	pthread_setname_np(pthread_self(), "fill");
+	loop_run(t->loop);
+	return NULL;
+}
+
+static int thread_start(struct fill *f, struct fill_thread *t, struct err *err)
+{
+	int rc;
+
+	t->fill = f;
+	t->memory_max = f->cfg.memory / f->cfg.threads;
+	t->sweep.fn = sweep;
+	t->wake.fn = wake;
+	t->loop = loop_new(f->cfg.loop_kind, err);
+	if (!t->loop)
+		return err->code ? err->code : -EIO;
+	t->client = origin_client_new(t->loop, &f->cfg.origin, err);
+	if (!t->client)
+		return err->code ? err->code : -EIO;
+	loop_timer_set(t->loop, &t->sweep, clock_now_ns() + SWEEP_NS);
+	rc = pthread_create(&t->tid, NULL, fill_thread_main, t);
+	if (rc)
+		return err_set(err, -rc, "can't start a fill thread: %s", strerror(rc));
+	t->running = true;
+	return 0;
+}
+
+int fill_start(const struct fill_config *cfg, struct fill **out, struct err *err)
+{
+	struct fill *f = calloc(1, sizeof(*f));
+	int rc = 0;
+
+	if (!f)
+		return err_set(err, -ENOMEM, "out of memory");
+	f->cfg = *cfg;
+	f->threads = calloc(cfg->threads, sizeof(*f->threads));
+	if (!f->threads) {
+		free(f);
+		return err_set(err, -ENOMEM, "out of memory");
+	}
+	f->nthreads = cfg->threads;
+	for (uint32_t i = 0; !rc && i < f->nthreads; i++)
+		rc = thread_start(f, &f->threads[i], err);
+	if (rc) {
+		fill_stop(f);
+		return rc;
+	}
+	*out = f;
+	return 0;
+}
+
+static void stop_post(struct loop_post *p)
+{
+	struct fill_thread *t = (struct fill_thread *)((char *)p - offsetof(struct fill_thread, stop));
+
+	for_each_flight(t, flight_cancel, 0);
+	wake(&t->wake);
+	if (t->nflights) { /* cancelled requests end in later turns */
+		usleep(1000);
+		loop_post(t->loop, &t->stop);
+		return;
+	}
+	loop_timer_cancel(t->loop, &t->sweep);
+	loop_timer_cancel(t->loop, &t->wake);
+	t->stopped = true;
+}
+
+void fill_stop(struct fill *f)
+{
+	bool all = false;
+
+	for (uint32_t i = 0; i < f->nthreads; i++) {
+		struct fill_thread *t = &f->threads[i];
+
+		t->stop.fn = stop_post;
+		if (t->running)
+			loop_post(t->loop, &t->stop);
+	}
+	while (!all) { /* threads ask each other for hashes, so none ends before all are idle */
+		all = true;
+		for (uint32_t i = 0; i < f->nthreads; i++)
+			all &= !f->threads[i].running || f->threads[i].stopped;
+		if (!all)
+			usleep(1000);
+	}
+	for (uint32_t i = 0; i < f->nthreads; i++) {
+		struct fill_thread *t = &f->threads[i];
+
+		if (t->running) {
+			loop_stop(t->loop);
+			pthread_join(t->tid, NULL);
+		}
+		if (t->client)
+			origin_client_free(t->client);
+		if (t->loop)
+			loop_free(t->loop);
+		for (struct spare *p = t->spares, *next; p; p = next) {
+			next = p->next;
+			free(p);
+		}
+	}
+	free(f->threads);
+	free(f);
+}
+
+struct fill_counters *fill_counters(struct fill *f)
+{
+	return &f->counters;
+}

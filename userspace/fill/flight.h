@@ -1,0 +1,118 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A flight, as the files of fill/ share it. One fill thread owns it; nothing here is locked. */
+#ifndef FILL_FLIGHT_H
+#define FILL_FLIGHT_H
+
+#include <pthread.h>
+
+#include "fill/fill.h"
+
+#define FLIGHT_BUCKETS 1024
+#define FLIGHT_TRIES   2 /* fetches of a block whose bytes do not match, before giving up */
+
+struct fill_thread;
+struct flight;
+
+/* One ranged GET of a flight: blocks [first, first + n) of the extent. */
+struct segment {
+	struct origin_read read;
+	struct flight *flight;
+	struct segment *next;
+	uint8_t *buf;
+	uint64_t blob_off;
+	uint32_t first, n;
+	uint32_t have;	   /* whole blocks received */
+	uint32_t settled;  /* of those, verified and handed on (or failed) */
+	bool without_etag; /* after a 412 */
+	bool wrong;	   /* a block did not match */
+	bool over;	   /* the origin is done with it */
+};
+
+/* A read of hashes from the tree, for blocks [first, first + n) of the extent. */
+struct sum_read {
+	struct fill_read read;
+	struct loop_post back; /* to the flight's own thread */
+	struct flight *flight;
+	struct sum_read *next;
+	uint32_t first, n;
+	int rc;
+	char why[256];
+};
+
+struct flight {
+	struct flight *hash_next;
+	struct flight *wait_next; /* in its thread's waiting queue */
+	struct fill_thread *thread;
+	struct fill_source *source;
+	uint64_t extent;
+	uint32_t blocks; /* in this extent */
+	uint64_t demand; /* blocks someone waits for */
+	uint64_t want;	 /* all that is to be brought in */
+	uint64_t done;	 /* delivered; in the store if it took them */
+	uint64_t busy;	 /* in a segment */
+	uint64_t sums_have, sums_busy;
+	uint64_t no_sum;    /* SUM_NONE */
+	uint64_t retried;   /* blocks fetched once with wrong bytes */
+	uint64_t unlocated; /* of want: not yet looked for on disk */
+	struct segment *segments;
+	struct sum_read *sum_reads;
+	struct fill_read *readers;
+	bool waiting; /* for memory */
+	uint8_t sums[STORE_EXTENT_BLOCKS][SHA256_LEN];
+};
+
+struct fill_thread {
+	struct fill *fill;
+	struct loop *loop;
+	struct origin_client *client;
+	struct flight *buckets[FLIGHT_BUCKETS];
+	struct flight *wait_head[2], *wait_tail[2]; /* by class: flights that wait for memory */
+	uint64_t memory, memory_max;
+	struct spare {
+		struct spare *next;
+	} *spares; /* free buffers of one extent */
+	struct loop_timer sweep, wake;
+	struct loop_post stop;
+	uint32_t nflights, nwaiting;
+	pthread_t tid;
+	bool running;
+	_Atomic bool stopped;
+};
+
+struct fill {
+	struct fill_config cfg;
+	struct fill_counters counters;
+	_Atomic uint64_t reads_open;
+	uint32_t nthreads;
+	struct fill_thread *threads;
+};
+
+/* flight.c */
+void flight_join(struct fill_thread *t, struct fill_read *r);
+void flight_advance(struct flight *f); /* may free @f */
+void flight_expire(struct flight *f, uint64_t now);
+void flight_cancel(struct flight *f, uint64_t unused);
+/* Block @b of the extent is verified: give it to readers. */
+void flight_deliver(struct flight *f, uint32_t b, const uint8_t *data, bool from_origin);
+/* Blocks that can't be had: their readers get @rc. */
+void flight_fail(struct flight *f, uint64_t mask, int rc, const char *why);
+
+/* sums.c */
+void flight_learn_sums(struct flight *f, uint64_t mask);
+bool flight_knows_sum(const struct flight *f, uint32_t b);
+bool flight_block_matches(struct flight *f, uint32_t b, const uint8_t *data);
+
+/* segment.c */
+void flight_fetch(struct flight *f, uint64_t mask);
+void flight_settle(struct flight *f); /* verify what has arrived and can be verified */
+
+/* The hashes of these blocks can't be had: let go of what was fetched for them. */
+void flight_abandon(struct flight *f, uint64_t mask);
+
+/* fill.c */
+/* NULL: none now, unless @beyond the limit. */
+void *fill_memory_take(struct fill_thread *t, uint64_t bytes, bool beyond);
+void fill_memory_give(struct fill_thread *t, void *p, uint64_t bytes);
+void fill_read_end(struct fill_thread *t, struct fill_read *r, int rc, const char *why);
+
+#endif

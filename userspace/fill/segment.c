@@ -1,0 +1,270 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Segments: ranged requests of a flight, and what happens to their bytes as they arrive. */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "fill/flight.h"
+
+static uint64_t segment_bytes(const struct segment *s)
+{
+	return (uint64_t)s->n * STORE_BLOCK;
+}
+
+static void segment_free(struct segment *s)
+{
+	struct flight *f = s->flight;
+
+	for (struct segment **at = &f->segments; *at; at = &(*at)->next) {
+		if (*at == s) {
+			*at = s->next;
+			break;
+		}
+	}
+	fill_memory_give(f->thread, s->buf, segment_bytes(s));
+	free(s);
+}
+
+/* Put blocks [first, first + n) of the segment, all verified, into the store. */
+static void publish_run(struct segment *s, uint32_t first, uint32_t n)
+{
+	struct flight *f = s->flight;
+	struct object *o = f->source->object;
+	uint32_t b = s->first + first;
+
+	if (!n)
+		return;
+	if (object_publish(o, f->extent * STORE_EXTENT_BLOCKS + b, n, s->buf + (uint64_t)first * STORE_BLOCK,
+			   &f->sums[b]) < 0)
+		atomic_fetch_add(&f->thread->fill->counters.unstored_blocks, n);
+}
+
+static void block_is_wrong(struct segment *s, uint32_t b)
+{
+	struct flight *f = s->flight;
+	char what[512], why[768];
+
+	s->wrong = true;
+	atomic_fetch_add(&f->thread->fill->counters.verify_failures, 1);
+	f->source->ops->describe(f->source, what, sizeof(what));
+	snprintf(why, sizeof(why),
+		 "%s: block %" PRIu64 " from blob %s does not match its hash: the blob is damaged (run `cairn "
+		 "image verify`)",
+		 what, f->extent * STORE_EXTENT_BLOCKS + b, s->read.name);
+	log_warn("fill", "bytes do not match their hash", "%s", why);
+	if (f->retried >> b & 1) {
+		flight_fail(f, 1ULL << b, -EIO, why);
+		return;
+	}
+	f->retried |= 1ULL << b; /* once more: the wire may have flipped it */
+}
+
+/* Is this block what it must be? Blocks no tree vouches for get a hash of their own. */
+static bool verify_block(struct flight *f, uint32_t b, const uint8_t *data)
+{
+	if (!(f->no_sum >> b & 1))
+		return flight_block_matches(f, b, data);
+	sha256(data, STORE_BLOCK, f->sums[b]);
+	return true;
+}
+
+/* Verify, deliver and publish what has arrived and whose hashes are known. */
+static void segment_settle(struct segment *s)
+{
+	struct flight *f = s->flight;
+	uint32_t run = s->settled; /* blocks [run, settled) are good and not yet published */
+
+	while (s->settled < s->have && flight_knows_sum(f, s->first + s->settled)) {
+		uint32_t b = s->first + s->settled;
+		const uint8_t *data = s->buf + (uint64_t)s->settled * STORE_BLOCK;
+		bool good = verify_block(f, b, data), zero = good && bytes_are_zero(data, STORE_BLOCK);
+
+		f->busy &= ~(1ULL << b);
+		if (good) /* the reader first: the store can wait */
+			flight_deliver(f, b, data, true);
+		else
+			block_is_wrong(s, b);
+		if (zero)
+			object_publish_zero(f->source->object, f->extent, 1ULL << b);
+		if (!good || zero) {
+			publish_run(s, run, s->settled - run);
+			run = s->settled + 1;
+		}
+		s->settled++;
+	}
+	publish_run(s, run, s->settled - run);
+}
+
+void flight_settle(struct flight *f)
+{
+	for (struct segment *s = f->segments, *next; s; s = next) {
+		next = s->next;
+		segment_settle(s);
+		if (s->over && s->settled == s->n)
+			segment_free(s);
+	}
+}
+
+void flight_abandon(struct flight *f, uint64_t mask)
+{
+	for (struct segment *s = f->segments, *next; s; s = next) {
+		uint64_t open = blocks_mask(s->first + s->settled, s->n - s->settled);
+
+		next = s->next;
+		if (!(open & mask))
+			continue;
+		if (!s->over) {
+			origin_read_cancel(f->thread->client, &s->read);
+			continue;
+		}
+		f->busy &= ~open;
+		flight_fail(f, open, -EIO, "the tree that covers these blocks can't be read");
+		segment_free(s);
+	}
+}
+
+static void segment_progress(struct origin_read *r, uint32_t got)
+{
+	struct segment *s = (struct segment *)((char *)r - offsetof(struct segment, read));
+
+	s->have = got == r->len ? s->n : got / STORE_BLOCK;
+	segment_settle(s);
+}
+
+static void segment_fail(struct segment *s, int rc)
+{
+	struct flight *f = s->flight;
+	uint64_t mask = blocks_mask(s->first + s->settled, s->n - s->settled);
+	char what[512], why[1400];
+
+	f->source->ops->describe(f->source, what, sizeof(what));
+	snprintf(why, sizeof(why), "%s: %s", what, s->read.err.text);
+	f->busy &= ~mask;
+	if (rc != -ECANCELED)
+		log_warn("fill", "fill failed", "%s", why);
+	flight_fail(f, mask, rc, why);
+	segment_free(s);
+}
+
+static void segment_done(struct origin_read *r, int rc)
+{
+	struct segment *s = (struct segment *)((char *)r - offsetof(struct segment, read));
+	struct flight *f = s->flight;
+	struct fill_source *src = f->source;
+
+	if (rc == -ESTALE && !s->without_etag && src->ops->may_change(src)) {
+		s->without_etag = true;
+		r->etag = "";
+		origin_read_submit(f->thread->client, r);
+		return;
+	}
+	s->over = true;
+	if (rc) {
+		segment_fail(s, rc);
+	} else {
+		s->have = s->n;
+		segment_settle(s);
+		if (s->without_etag && s->settled == s->n && !s->wrong)
+			src->ops->blob_is_now(src, r->name, r->got_etag);
+		if (s->settled == s->n)
+			segment_free(s);
+	}
+	flight_advance(f);
+}
+
+/* How many blocks from @b on one request can bring, and from where. */
+static uint32_t piece_run(struct flight *f, uint64_t mask, uint32_t b, struct fill_piece *piece, uint32_t *len)
+{
+	uint64_t off = (f->extent * STORE_EXTENT_BLOCKS + b) * STORE_BLOCK, rest = ~(mask >> b);
+	uint32_t n = rest ? (uint32_t)__builtin_ctzll(rest) : STORE_EXTENT_BLOCKS;
+
+	f->source->ops->piece(f->source, off, piece);
+	if (n > f->blocks - b)
+		n = f->blocks - b;
+	if (piece->len >= (uint64_t)n * STORE_BLOCK) {
+		*len = n * STORE_BLOCK;
+		return n;
+	}
+	/* Only the end of the image cuts a block; the rest of that block is zeros. */
+	*len = (uint32_t)piece->len;
+	return (uint32_t)((piece->len + STORE_BLOCK - 1) / STORE_BLOCK);
+}
+
+static bool segment_start(struct flight *f, uint64_t mask, uint32_t b, uint32_t *n)
+{
+	struct fill_thread *t = f->thread;
+	struct segment *s = calloc(1, sizeof(*s));
+	struct fill_piece piece;
+	uint32_t len;
+
+	*n = piece_run(f, mask, b, &piece, &len);
+	if (!s)
+		return false;
+	/* Hashes never wait for the memory of those who wait for hashes. */
+	s->buf = fill_memory_take(t, (uint64_t)*n * STORE_BLOCK, f->source->object->id.kind == OBJECT_TREE);
+	if (!s->buf) {
+		free(s);
+		return false;
+	}
+	s->flight = f;
+	s->first = b;
+	s->n = *n;
+	memset(s->buf + len, 0, segment_bytes(s) - len);
+	s->read = (struct origin_read){.origin = piece.origin,
+				       .name = piece.name,
+				       .etag = piece.etag,
+				       .off = piece.blob_off,
+				       .len = len,
+				       .dst = s->buf,
+				       .deadline_ns = clock_now_ns() + t->fill->cfg.deadline_ms * NSEC_PER_MSEC,
+				       .progress = segment_progress,
+				       .done = segment_done};
+	s->next = f->segments;
+	f->segments = s;
+	f->busy |= blocks_mask(b, *n);
+	origin_read_submit(t->client, &s->read);
+	return true;
+}
+
+static void wait_for_memory(struct flight *f)
+{
+	struct fill_thread *t = f->thread;
+	int class = f->demand ? FILL_DEMAND : FILL_PREFETCH;
+
+	if (f->waiting)
+		return;
+	f->waiting = true;
+	t->nwaiting++;
+	if (t->wait_tail[class])
+		t->wait_tail[class]->wait_next = f;
+	else
+		t->wait_head[class] = f;
+	t->wait_tail[class] = f;
+}
+
+/* Start requests for runs of @mask; what found no memory is returned. */
+static uint64_t fetch_runs(struct flight *f, uint64_t mask)
+{
+	while (mask) {
+		uint32_t b = (uint32_t)__builtin_ctzll(mask), n;
+
+		if (!segment_start(f, mask, b, &n))
+			break;
+		mask &= ~blocks_mask(b, n);
+	}
+	return mask;
+}
+
+void flight_fetch(struct flight *f, uint64_t mask)
+{
+	uint64_t left = fetch_runs(f, mask & f->demand);
+
+	if (!left)
+		left = fetch_runs(f, mask & ~f->demand);
+	if (left)
+		wait_for_memory(f);
+}

@@ -1,0 +1,157 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Learning the hashes of a flight's blocks: known outright, read from the tree where it is in the
+ * store, or asked of the tree's own flights. */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "fill/flight.h"
+
+bool flight_knows_sum(const struct flight *f, uint32_t b)
+{
+	return (f->sums_have | f->no_sum) >> b & 1;
+}
+
+bool flight_block_matches(struct flight *f, uint32_t b, const uint8_t *data)
+{
+	static _Thread_local uint8_t zero_sum[SHA256_LEN];
+	static _Thread_local bool have_zero;
+	static const uint8_t zero_block[STORE_BLOCK];
+	uint8_t sum[SHA256_LEN];
+
+	if (!have_zero) {
+		sha256(zero_block, sizeof(zero_block), zero_sum);
+		have_zero = true;
+	}
+	/* Callers ask about zeros by pointing at zeros; those need no hashing. */
+	if (bytes_are_zero(data, 64) && bytes_are_zero(data, STORE_BLOCK))
+		return memcmp(zero_sum, f->sums[b], SHA256_LEN) == 0;
+	sha256(data, STORE_BLOCK, sum);
+	return memcmp(sum, f->sums[b], SHA256_LEN) == 0;
+}
+
+static void sums_arrived(struct loop_post *p)
+{
+	struct sum_read *s = (struct sum_read *)((char *)p - offsetof(struct sum_read, back));
+	struct flight *f = s->flight;
+	uint64_t mask = blocks_mask(s->first, s->n);
+
+	for (struct sum_read **at = &f->sum_reads; *at; at = &(*at)->next) {
+		if (*at == s) {
+			*at = s->next;
+			break;
+		}
+	}
+	f->sums_busy &= ~mask;
+	if (s->rc) {
+		flight_fail(f, mask, s->rc, s->why);
+		flight_abandon(f, mask);
+	} else {
+		f->sums_have |= mask;
+	}
+	free(s);
+	flight_settle(f);
+	flight_advance(f);
+}
+
+/* On the tree flight's thread: carry the answer back. */
+static void sum_read_done(struct fill_read *r, int rc, const char *why)
+{
+	struct sum_read *s = (struct sum_read *)((char *)r - offsetof(struct sum_read, read));
+
+	s->rc = rc;
+	snprintf(s->why, sizeof(s->why), "tree: %s", why ? why : "");
+	s->back.fn = sums_arrived;
+	loop_post(s->flight->thread->loop, &s->back);
+}
+
+/* The tree block is in the store: read the hashes here and now. */
+static bool read_resident(struct flight *f, struct fill_source *tree, uint64_t at, uint32_t first, uint32_t n)
+{
+	struct object *o = tree->object;
+	uint32_t len = n * SHA256_LEN;
+	bool good;
+
+	object_pin(o, at / STORE_EXTENT);
+	good = object_resident(o, at, len) == len && pread_all(o->data_fd, f->sums[first], len, at) == 0;
+	if (good)
+		object_touch(o, at);
+	object_unpin(o, at / STORE_EXTENT);
+	if (good)
+		f->sums_have |= blocks_mask(first, n);
+	return good;
+}
+
+static void ask_tree(struct flight *f, struct fill_source *tree, uint64_t at, uint32_t first, uint32_t n)
+{
+	struct sum_read *s;
+
+	if (read_resident(f, tree, at, first, n))
+		return;
+	s = calloc(1, sizeof(*s));
+	if (!s) {
+		flight_fail(f, blocks_mask(first, n), -ENOMEM, "out of memory");
+		return;
+	}
+	s->flight = f;
+	s->first = first;
+	s->n = n;
+	s->read = (struct fill_read){.source = tree,
+				     .extent = at / STORE_EXTENT,
+				     .off = (uint32_t)(at % STORE_EXTENT),
+				     .len = n * SHA256_LEN,
+				     .dst = f->sums[first],
+				     .class = FILL_DEMAND,
+				     .done = sum_read_done};
+	s->next = f->sum_reads;
+	f->sum_reads = s;
+	f->sums_busy |= blocks_mask(first, n);
+	fill_submit(f->thread->fill, &s->read);
+}
+
+/* How many blocks from @b on have adjacent hashes in one tree block. */
+static uint32_t sum_run(struct flight *f, uint64_t todo, uint32_t b, struct fill_source *from, uint64_t at)
+{
+	uint32_t n = 1;
+
+	while (b + n < f->blocks && (todo >> (b + n) & 1) &&
+	       (at + n * SHA256_LEN) % STORE_BLOCK != 0) {
+		struct fill_source *next_from;
+		uint8_t sum[SHA256_LEN];
+		uint64_t next_at;
+
+		if (f->source->ops->sum(f->source, f->extent * STORE_EXTENT_BLOCKS + b + n, sum, &next_from,
+					&next_at) != SUM_AT ||
+		    next_from != from || next_at != at + n * SHA256_LEN)
+			break;
+		n++;
+	}
+	return n;
+}
+
+void flight_learn_sums(struct flight *f, uint64_t mask)
+{
+	uint64_t todo = mask & ~f->sums_have & ~f->sums_busy & ~f->no_sum;
+
+	while (todo) {
+		uint32_t b = (uint32_t)__builtin_ctzll(todo), n = 1;
+		struct fill_source *from;
+		uint64_t at;
+
+		switch (f->source->ops->sum(f->source, f->extent * STORE_EXTENT_BLOCKS + b, f->sums[b],
+					    &from, &at)) {
+		case SUM_NONE:
+			f->no_sum |= 1ULL << b;
+			break;
+		case SUM_INLINE:
+			f->sums_have |= 1ULL << b;
+			break;
+		case SUM_AT:
+			n = sum_run(f, todo, b, from, at);
+			ask_tree(f, from, at, b, n);
+			break;
+		}
+		todo &= ~blocks_mask(b, n);
+	}
+}
