@@ -139,7 +139,6 @@ void loop_unwatch(struct loop *l, struct loop_watch *w)
 {
 	if (!w)
 		return;
-	w->dead = true;
 	l->watch_count--;
 	l->mech->unwatch(l, w);
 }

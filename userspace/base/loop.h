@@ -3,8 +3,9 @@
  * must not block the thread.
  *
  * One loop belongs to one thread, which alone may call anything here except loop_post() and
- * loop_stop(). Two mechanisms stand behind it: io_uring (multishot poll, reads on the ring), and
- * epoll with a small pool of reading threads, for kernels and container runtimes without a ring.
+ * loop_stop(). It may be made by another thread than the one that runs it. Two mechanisms stand
+ * behind it: io_uring (polls and reads on the ring), and epoll with a small pool of reading
+ * threads, for kernels and container runtimes without a ring.
  */
 #ifndef BASE_LOOP_H
 #define BASE_LOOP_H
@@ -28,17 +29,21 @@ enum loop_kind {
 typedef void loop_watch_fn(void *arg, uint32_t events);
 
 struct loop *loop_new(enum loop_kind kind, struct err *err);
-void loop_free(struct loop *l);		     /* watches and timers must be gone */
-const char *loop_kind_name(struct loop *l);  /* "io_uring" or "epoll" */
+void loop_free(struct loop *l);		    /* watches, timers and reads must be gone */
+const char *loop_kind_name(struct loop *l); /* "io_uring" or "epoll" */
 
-void loop_run(struct loop *l);		     /* until loop_stop() */
-void loop_run_once(struct loop *l, int timeout_ms); /* one wait (-1: for ever) and its callbacks */
-void loop_stop(struct loop *l);		     /* any thread, and signal-safe */
+/* Until loop_stop(), also one that came before. loop_run_once: one wait (-1: for ever) and its
+ * callbacks; it may return early. */
+void loop_run(struct loop *l);
+void loop_run_once(struct loop *l, int timeout_ms);
+void loop_stop(struct loop *l); /* any thread, and signal-safe */
 
 /* Watch @fd for @events (EPOLLIN|EPOLLOUT, 0 = errors only). NULL with errno when refused. The fd
- * stays the caller's; unwatch before closing it. Unwatching inside any callback is allowed, and no
- * callback of that watch runs afterwards. */
-struct loop_watch *loop_watch(struct loop *l, int fd, uint32_t events, loop_watch_fn *fn, void *arg);
+ * stays the caller's; unwatch before closing it. One watch a descriptor. Unwatching inside any
+ * callback is allowed, and no callback of that watch runs afterwards; the kernel may keep the file
+ * open until the turn ends, so shut a socket down when its peer must know at once. */
+struct loop_watch *loop_watch(struct loop *l, int fd, uint32_t events, loop_watch_fn *fn,
+			      void *arg);
 void loop_rewatch(struct loop *l, struct loop_watch *w, uint32_t events);
 void loop_unwatch(struct loop *l, struct loop_watch *w);
 
@@ -52,7 +57,7 @@ struct loop_timer {
 void loop_timer_set(struct loop *l, struct loop_timer *t, uint64_t at_ns);
 void loop_timer_cancel(struct loop *l, struct loop_timer *t);
 
-/* Run p->fn(p) on the loop's thread, in order of posting. Any thread; wait-free but for a wake-up
+/* Run p->fn(p) on the loop's thread, in order of posting. Any thread; lock-free but for a wake-up
  * when the loop sleeps. @p belongs to the loop until fn is called. */
 struct loop_post {
 	struct loop_post *next;
@@ -74,7 +79,8 @@ struct loop_read {
 void loop_pread(struct loop *l, struct loop_read *r);
 
 /* Called on the loop's thread around its sleep: before(arg) when all ready callbacks of a turn ran,
- * after(arg) when it woke. Data threads flush replies and mark a quiescent state here. */
+ * after(arg) when it woke. Data threads flush replies and mark a quiescent state here. Each call
+ * adds a pair, at most four. */
 void loop_on_turn(struct loop *l, void (*before)(void *), void (*after)(void *), void *arg);
 
 #endif

@@ -170,6 +170,7 @@ static void epoll_unwatch(struct loop *l, struct loop_watch *w)
 	struct epoll_state *s = l->state;
 
 	epoll_tell(s, EPOLL_CTL_DEL, w);
+	w->dead = true;
 	w->next = s->dead;
 	s->dead = w;
 }

@@ -15,21 +15,16 @@
 #define LOOP_HOOKS_MAX 4
 #define LOOP_FOREVER   UINT64_MAX
 
+struct poll; /* io_uring's */
+
 struct loop_watch {
 	loop_watch_fn *fn;
 	void *arg;
-	struct loop_watch *next; /* epoll: dead ones; io_uring: those to be told to the kernel */
+	struct poll *poll;	 /* io_uring's */
+	struct loop_watch *next; /* epoll's, of dead ones */
 	uint32_t events;
 	int fd;
-	bool dead; /* unwatched; freed by its mechanism when no event can name it any more */
-
-	/* io_uring's, see loop_uring.c */
-	bool changed;
-	bool multishot;
-	bool rearm;
-	uint32_t armed;	  /* events asked of the kernel */
-	uint32_t polls;	  /* polls in the ring that have yet to give their last completion */
-	uint32_t removes; /* removals in the ring */
+	bool dead; /* epoll's: unwatched, but an event at hand may name it */
 };
 
 struct loop_mechanism {
