@@ -93,5 +93,30 @@ $(BUILD)/system/%: $(BUILD)/obj/tests/system/%.o $(BUILD)/obj/libcairn.a
 	$(Q)mkdir -p $(@D)
 	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(PKG_LIBS)
 
-.PHONY: all unit-build format lint clean
+
+# ---- tests and demo ----
+
+# On a fresh machine there is no compiler yet: set-up first, then everything else in a make of its own.
+test:
+	$(Q)tests/setup
+	$(Q)$(MAKE) --no-print-directory all unit-build
+	$(Q)$(MAKE) --no-print-directory lint
+	$(Q)$(MAKE) --no-print-directory unit
+	$(Q)$(MAKE) --no-print-directory system
+	$(Q)$(MAKE) --no-print-directory system LOOP=epoll
+
+demo:
+	$(Q)tests/setup $(if $(filter file,$(ORIGIN)),--no-azurite)
+	$(Q)$(MAKE) --no-print-directory all
+	$(Q)ORIGIN=$(or $(ORIGIN),azure) tests/demo
+
+# All of them even if one fails, each bounded; TEST=tree for one alone.
+unit: unit-build
+	$(Q)tests/unit/run $(if $(TEST),$(BUILD)/unit/test_$(TEST),$(UNIT))
+
+# TEST=main_job for one alone; LOOP=epoll for the event loop that needs no io_uring.
+system: all
+	$(Q)tests/system/run --loop $(or $(LOOP),auto) $(TEST)
+
+.PHONY: all unit-build format lint clean test demo unit system
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)

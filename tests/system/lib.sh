@@ -80,6 +80,7 @@ clean_up() {
 		timeout 10 fusermount3 -u -z "$x" 2>/dev/null || timeout 10 umount -l "$x" 2>/dev/null
 	done
 	for x in $(loops_of_scratch); do timeout 10 losetup -d "$x" 2>/dev/null; done
+	for x in $(cat "$T/cgroups" 2>/dev/null); do wait_until 5 rmdir "$x"; done
 	if [ -n "${CAIRN_TEST_KEEP-}" ] && [ $rc != 0 ]; then
 		echo "# kept: $T" >&2
 	else
