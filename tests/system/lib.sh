@@ -50,11 +50,11 @@ pid_gone() { ! pid_alive "$1"; }
 # Processes with our scratch folder in their arguments: ours, whoever is their parent now.
 pids_of_scratch() {
 	local p
-	for p in /proc/[0-9]*; do
-		if tr '\0' ' ' <"$p/cmdline" 2>/dev/null | grep -qF "$T" &&
-			[ "${p#/proc/}" != $$ ] && [ "${p#/proc/}" != "$BASHPID" ]; then
-			echo "${p#/proc/}"
-		fi
+	for p in $(grep -laF -- "$T" /proc/[0-9]*/cmdline 2>/dev/null); do
+		p=${p#/proc/}
+		p=${p%/cmdline}
+		# not us, nor the grep itself, which has ended
+		if [ "$p" != $$ ] && [ "$p" != "$BASHPID" ] && [ -d "/proc/$p" ]; then echo "$p"; fi
 	done
 }
 
@@ -62,16 +62,17 @@ mounts_of_scratch() { awk -v t="$T" 'index($5, t) == 1 { print $5 }' /proc/self/
 loops_of_scratch() { losetup -lnO NAME,BACK-FILE 2>/dev/null | awk -v t="$T" 'index($2, t) == 1 { print $1 }'; }
 
 clean_up() {
-	local rc=$? x pids
+	local rc=$? x pids loops
 	trap - EXIT
 	trap '' INT TERM HUP
 	set +e
 	cd /
-	# mounts first, then what they stand on; a dead FUSE server must not hold us
-	for x in $(mounts_of_scratch); do
-		timeout 10 umount "$x" 2>/dev/null || timeout 10 umount -l "$x" 2>/dev/null
-	done
-	for x in $(loops_of_scratch); do timeout 10 losetup -d "$x" 2>/dev/null; done
+	# Mounts first, then what they stand on, then by force: a dead FUSE server must not hold us. The
+	# list of loop devices is made now, since their files lose our path with the last unmount.
+	loops=$(loops_of_scratch)
+	for x in $(mounts_of_scratch); do timeout 10 umount "$x" 2>/dev/null; done
+	for x in $loops; do timeout 10 losetup -d "$x" 2>/dev/null; done
+	for x in $(mounts_of_scratch); do timeout 10 umount "$x" 2>/dev/null || timeout 10 umount -l "$x" 2>/dev/null; done
 	pids=$(cat "$T"/d/*/pid "$T"/pids 2>/dev/null; pids_of_scratch)
 	for x in $pids; do kill -TERM "$x" 2>/dev/null; done
 	for x in $pids; do wait_until 5 pid_gone "$x" || kill -KILL "$x" 2>/dev/null; done

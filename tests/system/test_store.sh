@@ -6,7 +6,8 @@
 
 LEN=$((300 << 20))
 
-store_files() { find "$T/d/$D/store" -type f -name "$1" -size +0; }
+# store_files FOLDER FILE, as docs/operations.md draws the store: image-HEX/data, tree-HEX/data, ...
+store_files() { find "$T/d/$D/store/objects" -type f -path "*/$1-*/$2" -size +0; }
 store_blocks() { du -s --block-size=1 "$T/d/$D/store" | cut -f1; }
 
 # flip_bit FILE OFFSET, in place, as a careless program would
@@ -110,7 +111,7 @@ that_a_store_file_truncated_while_stopped_is_noticed() {
 	filled trunc
 	cairnd_stop
 	local f
-	for f in $(store_files data); do truncate -s 1M "$f"; done
+	for f in $(store_files image data); do truncate -s 1M "$f"; done
 	cairnd_launch trunc
 	assert_image_equals "$(uri "$U/img" --name img)" "$T/img"
 	assert_le 1 "$(status .counters.origin_get_bytes)" "bytes fetched again"
@@ -120,7 +121,7 @@ that_a_store_file_truncated_while_stopped_is_noticed() {
 that_a_bit_flipped_in_the_store_while_stopped_is_noticed() {
 	filled flip
 	cairnd_stop
-	flip_bit "$(store_files data)" $((100 << 20))
+	flip_bit "$(store_files image data)" $((100 << 20))
 	cairnd_launch flip
 	assert_image_equals "$(uri "$U/img" --name img)" "$T/img"
 	assert_le 1 "$(status .counters.origin_get_bytes)" "bytes fetched again"
@@ -131,7 +132,7 @@ that_a_tree_damaged_in_the_store_while_stopped_is_noticed() {
 	filled tree
 	cairnd_stop
 	local f n=0
-	for f in $(store_files tree); do flip_bit "$f" 40; n=$((n + 1)); done
+	for f in $(store_files tree data); do flip_bit "$f" 40; n=$((n + 1)); done
 	assert_le 1 $n "trees in the store"
 	cairnd_launch tree
 	assert_image_equals "$(uri "$U/img" --name img)" "$T/img"
@@ -145,7 +146,7 @@ that_a_presence_map_that_claims_too_much_gives_no_zeros() {
 	nbd_read "$(uri "$U/img" --name img)" 0 65536 | cmp -n 65536 - "$T/img"
 	cairnd_stop
 	local f n=0
-	for f in $(store_files present); do
+	for f in $(store_files image present); do
 		python3 -c 'import sys; p = sys.argv[1]; b = open(p, "rb").read(); f = open(p, "r+b"); f.write(b"\xff" * len(b))' "$f"
 		n=$((n + 1))
 	done
@@ -155,19 +156,28 @@ that_a_presence_map_that_claims_too_much_gives_no_zeros() {
 	cairnd_stop
 }
 
+# The manifest is kept by URL; any damage to it means that it is asked for again.
 that_a_manifest_damaged_in_the_store_is_noticed() {
-	filled manifest
-	cairnd_stop
-	local f
-	for f in $(store_files manifest); do flip_bit "$f" 120; done
+	local f at n
+	D=manifest
+	cairnd_config manifest
+	for at in 2 90 150 210 270 330; do
+		cairnd_launch manifest
+		assert_image_equals "$(uri "$U/small" --name "small$at")" "$T/small"
+		cairnd_stop
+		n=0
+		for f in "$T/d/manifest/store/urls/"*; do flip_bit "$f" "$at"; n=$((n + 1)); done
+		assert_eq $n 1 "manifests in the store"
+	done
 	cairnd_launch manifest
-	assert_image_equals "$(uri "$U/img" --name img)" "$T/img"
+	assert_image_equals "$(uri "$U/small" --name last)" "$T/small"
+	assert_eq "$(image last .verified)" true "verified"
 	cairnd_stop
 }
 
 that_a_store_file_truncated_while_it_serves_gives_no_wrong_byte() {
 	filled live
-	truncate -s 1M "$(store_files data)"
+	truncate -s 1M "$(store_files image data)"
 	assert_image_equals "$(uri "$U/img" --name img)" "$T/img"
 	cairnd_stop
 }
@@ -176,7 +186,7 @@ that_a_store_file_truncated_while_it_serves_gives_no_wrong_byte() {
 # unclean stop every block is checked at first use.
 that_a_bit_flipped_while_it_serves_is_noticed_after_an_unclean_stop() {
 	filled unclean
-	flip_bit "$(store_files data)" $((50 << 20))
+	flip_bit "$(store_files image data)" $((50 << 20))
 	cairnd_kill
 	cairnd_launch unclean
 	assert_image_equals "$(uri "$U/img" --name img)" "$T/img"
@@ -190,7 +200,7 @@ that_a_bit_flipped_in_blocks_that_are_then_evicted_is_gone() {
 	local u i
 	u=$(uri "$U/small" --name small)
 	nbd_read "$u" 0 65536 | cmp -n 65536 - "$T/small"
-	flip_bit "$(store_files data)" 5000
+	flip_bit "$(store_files image data)" 5000
 	uri "$U/img" --name img >/dev/null
 	for i in 1 2 3; do
 		timeout 200 nbdcopy "$(uri "$U/img" --name img)" null:
