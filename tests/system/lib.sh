@@ -63,7 +63,7 @@ loops_of_scratch() { losetup -lnO NAME,BACK-FILE 2>/dev/null | awk -v t="$T" 'in
 
 clean_up() {
 	local rc=$? x pids loops
-	trap - EXIT
+	trap - EXIT ERR
 	trap '' INT TERM HUP
 	set +e
 	cd /
@@ -125,7 +125,7 @@ run_one() {
 	(
 		set -eE
 		trap 'echo "at ${BASH_SOURCE[0]##*/}:${LINENO}: $BASH_COMMAND" >&2' ERR
-		trap - EXIT
+		trap - EXIT ERR
 		"$name"
 	) >"$T/out" 2>&1
 	rc=$?
