@@ -4,6 +4,7 @@
 #ifndef BASE_CONFIG_H
 #define BASE_CONFIG_H
 
+#include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 
@@ -30,7 +31,7 @@ struct config {
 	uint64_t fill_threads;	   /* 2 */
 	uint64_t fill_memory;	   /* 64MiB: buffers of fills in flight */
 	uint64_t fill_deadline_ms; /* key `deadline`, seconds, 90 */
-	uint64_t readahead;	   /* 32MiB: most that is fetched ahead of a sequential stream, 0 = off */
+	uint64_t readahead; /* 32MiB: most that is fetched ahead of a sequential stream, 0 = off */
 	/* [origin] */
 	uint64_t origin_connections; /* 32 over all fill threads */
 	char api_version[32];	     /* 2021-12-02 */
@@ -41,8 +42,9 @@ struct config {
 	char azure_sas_token_file[CONFIG_PATH_MAX];
 	char azure_connection_string_file[CONFIG_PATH_MAX];
 	/* [image] */
-	uint64_t manifest_max_age_ms; /* key `manifest_max_age`, seconds, 3600: how long a manifest that
-				       * is in the store is used without asking the origin again */
+	uint64_t manifest_max_age_ms; /* key `manifest_max_age`, seconds, 3600: how long a manifest
+				       * that is in the store is used without asking the origin
+				       * again */
 };
 
 void config_defaults(struct config *c);
@@ -52,5 +54,8 @@ int config_load(const char *path, struct config *c, struct err *err);
 
 /* Every key with its value, default and help, as a valid INI file. */
 void config_print(const struct config *c, FILE *out);
+
+/* "ADDRESS:PORT", "[IPV6]:PORT" or ":PORT" (every address) in two; 0 or -EINVAL. */
+int config_split_address(const char *s, char *host, size_t host_len, char *port, size_t port_len);
 
 #endif
