@@ -1,0 +1,23 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The worker process: NBD, store, fill, control. Started by the supervisor, which keeps what must
+ * outlive it: the listening sockets and the roster of exports. */
+#ifndef WORKER_WORKER_H
+#define WORKER_WORKER_H
+
+#include "base/config.h"
+
+/* Inherited and open for the life of the process. */
+struct worker_fds {
+	int nbd_listen;	    /* AF_UNIX stream, listening */
+	int control_listen; /* AF_UNIX stream, listening */
+	int supervisor;	    /* SOCK_SEQPACKET; spoken through worker/privileged.h only */
+	int exports_memfd;  /* read and written through worker/roster.h only */
+};
+
+/* Serve until SIGTERM; returns the exit status. In this order: reopen the exports of the roster,
+ * start NBD and control, then privileged_ready(): the supervisor brings devices back upon it.
+ * An exit with a status before the first ready ends cairnd; later it is a death like any other.
+ * $CAIRN_WORKER_RESTARTS tells how many workers came before. */
+int worker_main(const struct config *cfg, const struct worker_fds *fds);
+
+#endif
