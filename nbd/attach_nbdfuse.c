@@ -1,0 +1,499 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Attach without nbd.ko: nbdfuse shows the export as a file, a loop device with direct I/O makes a
+ * device of the file.
+ *
+ * In runtime_dir/attach/NAME/: nbdfuse.pid (written by nbdfuse when its mount is up), device.json,
+ * and one mount point a generation, mnt.N/img. A revival mounts the next generation beside the dead
+ * one, swaps it under the loop device, then removes the old. nbdfuse never reconnects (1.14 aborts
+ * at the first read after its server went), so each death of the worker asks for a revival.
+ *
+ * This process never looks into the mount: loopdev_*() do in children with a bound.
+ */
+#include "nbd/attach.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/bytes.h"
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/mounts.h"
+#include "nbd/loopdev.h"
+
+#define MOUNT_WAIT_MS 10000
+#define END_WAIT_MS   1000
+#define URI_MAX	      4096
+
+#define DIR_FORMAT   "%s/attach/%s"
+#define MOUNT_FORMAT "%s/mnt.%u"
+
+struct paths {
+	char dir[PATH_MAX - 64]; /* runtime_dir/attach/NAME */
+	char pid_file[PATH_MAX], mount[PATH_MAX - 8], image[PATH_MAX];
+};
+
+static int paths_make(const struct attach_env *env, const struct attachment *a, struct paths *p,
+		      struct err *err)
+{
+	char part[NAME_MAX - 8];
+
+	if (attach_dir_name(a->name, part, sizeof(part)) ||
+	    snprintf(p->dir, sizeof(p->dir), DIR_FORMAT, env->runtime_dir, part) >=
+		    (int)sizeof(p->dir))
+		return err_set(err, -ENAMETOOLONG,
+			       "the export's name is too long for a folder under %s; "
+			       "choose one with --name",
+			       env->runtime_dir);
+	snprintf(p->pid_file, sizeof(p->pid_file), "%s/nbdfuse.pid", p->dir);
+	snprintf(p->mount, sizeof(p->mount), MOUNT_FORMAT, p->dir, a->generation);
+	snprintf(p->image, sizeof(p->image), "%s/img", p->mount);
+	return 0;
+}
+
+static bool program_is_in_path(const char *name)
+{
+	const char *path = getenv("PATH");
+	char *copy = strdup(path ? path : "/usr/sbin:/usr/bin:/sbin:/bin"), *save, *dir;
+	char full[PATH_MAX];
+	bool found = false;
+
+	for (dir = strtok_r(copy, ":", &save); dir && !found; dir = strtok_r(NULL, ":", &save)) {
+		snprintf(full, sizeof(full), "%s/%s", dir, name);
+		found = access(full, X_OK) == 0;
+	}
+	free(copy);
+	return found;
+}
+
+static int nbdfuse_available(const struct attach_env *env, struct err *err)
+{
+	(void)env;
+	if (geteuid() != 0)
+		return err_set(err, -ENOTSUP,
+			       "attaching needs root: run cairnd as root, or use `cairn "
+			       "export` and an NBD client of your own");
+	if (!program_is_in_path("nbdfuse"))
+		return err_set(err, -ENOTSUP,
+			       "nbdfuse is not installed (Debian and Ubuntu: apt-get install "
+			       "libnbd-bin)");
+	if (access("/dev/fuse", R_OK | W_OK))
+		return err_set(err, -ENOTSUP,
+			       "/dev/fuse: %s; load the fuse module (modprobe fuse) or pass "
+			       "the device into the container",
+			       strerror(errno));
+	return loopdev_available(err);
+}
+
+static void sleep_ms(long ms)
+{
+	nanosleep(&(struct timespec){.tv_nsec = ms * 1000000}, NULL);
+}
+
+/* ---- nbdfuse ---- */
+
+static void nbdfuse_exec(const struct paths *p, const char *uri)
+{
+	sigset_t none;
+
+	/* KILL, so that the mount stays and the sweep finds the loop device by its path */
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	sigemptyset(&none);
+	sigprocmask(SIG_SETMASK, &none, NULL);
+	unsetenv("NOTIFY_SOCKET");
+	close_range(3, ~0U, 0);
+	/* LOOP_CHANGE_FD compares lengths, and asks the old file's server for one unless the kernel
+	 * still holds it: a length never changes, and that server may be dead by then. */
+	execlp("nbdfuse", "nbdfuse", "-r", "-o", "attr_timeout=1000000000", "--pidfile",
+	       p->pid_file, p->image, uri, (char *)NULL);
+	_exit(127);
+}
+
+/* Reap @pid within @ms; true when it is gone. */
+static bool child_ends(pid_t pid, int ms)
+{
+	for (uint64_t end = clock_now_ns() + (uint64_t)ms * NSEC_PER_MSEC;;) {
+		pid_t got = waitpid(pid, NULL, WNOHANG);
+
+		if (got == pid || (got < 0 && errno == ECHILD))
+			return true;
+		if (clock_now_ns() > end)
+			return false;
+		sleep_ms(2);
+	}
+}
+
+static void unmount(const char *point)
+{
+	umount2(point, MNT_DETACH | UMOUNT_NOFOLLOW);
+	rmdir(point);
+}
+
+/* It ends by itself when its mount goes and nobody holds the file. */
+static void nbdfuse_end(pid_t pid, const char *mount)
+{
+	static const int signals[] = {0, SIGTERM, SIGKILL};
+
+	unmount(mount);
+	for (size_t i = 0; pid > 0 && i < sizeof(signals) / sizeof(signals[0]); i++) {
+		if (signals[i])
+			kill(pid, signals[i]);
+		if (child_ends(pid, END_WAIT_MS))
+			return;
+	}
+}
+
+/* The pid file appears when the mount is up. */
+static int nbdfuse_wait(const struct paths *p, pid_t pid, const char *name, struct err *err)
+{
+	uint64_t end = clock_now_ns() + MOUNT_WAIT_MS * NSEC_PER_MSEC;
+	int status;
+
+	for (;;) {
+		if (access(p->pid_file, F_OK) == 0)
+			return 0;
+		if (waitpid(pid, &status, WNOHANG) == pid)
+			return err_set(err, -EIO,
+				       "nbdfuse ended %s %d before it had mounted export '%s'; "
+				       "its own message is in cairnd's log",
+				       WIFSIGNALED(status) ? "by signal" : "with status",
+				       WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status),
+				       name);
+		if (clock_now_ns() > end) {
+			nbdfuse_end(pid, p->mount);
+			return err_set(err, -ETIMEDOUT,
+				       "nbdfuse did not mount export '%s' within %d s", name,
+				       MOUNT_WAIT_MS / 1000);
+		}
+		sleep_ms(1);
+	}
+}
+
+/* Mount generation a->generation; sets a->pid. */
+static int nbdfuse_start(const struct attach_env *env, struct attachment *a, const struct paths *p,
+			 struct err *err)
+{
+	char uri[URI_MAX];
+	int rc;
+
+	if (attach_uri(env->nbd_socket, a->name, uri, sizeof(uri)))
+		return err_set(err, -ENAMETOOLONG, "the export's name is too long for a URI");
+	if (mkdir(p->mount, 0700) && errno != EEXIST)
+		return err_set(err, -errno, "%s: %s", p->mount, strerror(errno));
+	unlink(p->pid_file);
+	a->pid = fork();
+	if (a->pid == 0)
+		nbdfuse_exec(p, uri);
+	if (a->pid < 0)
+		rc = err_set(err, -errno, "fork: %s", strerror(errno));
+	else
+		rc = nbdfuse_wait(p, a->pid, a->name, err);
+	if (rc) {
+		a->pid = 0;
+		unmount(p->mount);
+	}
+	return rc;
+}
+
+/* For whoever looks at the node; nothing reads it back. */
+static void device_note(const struct attachment *a, const struct paths *p)
+{
+	char now[PATH_MAX], next[PATH_MAX];
+	FILE *f;
+
+	snprintf(now, sizeof(now), "%s/device.json", p->dir);
+	snprintf(next, sizeof(next), "%s/device.new", p->dir);
+	f = fopen(next, "we");
+	if (!f)
+		return;
+	fputs("{\"name\":\"", f);
+	for (const char *s = a->name; *s; s++) {
+		if (*s == '"' || *s == '\\')
+			fputc('\\', f);
+		if ((unsigned char)*s >= ' ')
+			fputc(*s, f);
+	}
+	fprintf(f, "\",\"device\":\"%s\",\"way\":\"nbdfuse\",\"pid\":%d,\"state\":\"%s\"}\n",
+		a->device, a->pid, a->dead ? "dead" : "ready");
+	if (fclose(f) == 0)
+		rename(next, now);
+}
+
+/* Files of ours first, then the folder: nothing that someone else put there is lost. */
+static void dir_remove(const char *dir)
+{
+	static const char *const files[] = {"nbdfuse.pid", "device.json", "device.new"};
+	char path[PATH_MAX];
+
+	for (size_t i = 0; i < sizeof(files) / sizeof(files[0]); i++) {
+		snprintf(path, sizeof(path), "%.*s/%s", PATH_MAX - 32, dir, files[i]);
+		unlink(path);
+	}
+	if (rmdir(dir) && errno != ENOENT)
+		log_warn("attach", "can't remove a folder", "path=%s why=\"%s\"", dir,
+			 strerror(errno));
+}
+
+static int attach_folder(const struct attach_env *env, const struct paths *p, struct err *err)
+{
+	char base[PATH_MAX];
+
+	snprintf(base, sizeof(base), "%s/attach", env->runtime_dir);
+	if (mkdir(base, 0700) && errno != EEXIST)
+		return err_set(err, -errno, "%s: %s", base, strerror(errno));
+	if (mkdir(p->dir, 0700) && errno != EEXIST)
+		return err_set(err, -errno, "%s: %s", p->dir, strerror(errno));
+	return 0;
+}
+
+/* ---- the way ---- */
+
+static int nbdfuse_attach(const struct attach_env *env, struct attachment *a, struct err *err)
+{
+	struct paths p;
+	int rc;
+
+	a->generation = 0;
+	a->pid = 0;
+	rc = paths_make(env, a, &p, err);
+	if (!rc)
+		rc = attach_folder(env, &p, err);
+	if (rc)
+		return rc;
+	rc = nbdfuse_start(env, a, &p, err);
+	if (rc)
+		goto remove;
+	a->index = loopdev_new(p.image, err);
+	if (a->index < 0) {
+		rc = a->index;
+		goto end;
+	}
+	snprintf(a->device, sizeof(a->device), "/dev/loop%d", a->index);
+	a->dead = false;
+	device_note(a, &p);
+	return 0;
+end:
+	nbdfuse_end(a->pid, p.mount);
+	a->pid = 0;
+remove:
+	dir_remove(p.dir);
+	return rc;
+}
+
+/* Is the loop device still on a file of ours, and not someone else's by now? After its mount went
+ * the kernel shows the path from the mount's root on. */
+static bool loop_is_ours(const struct attachment *a, const struct paths *p)
+{
+	char backing[PATH_MAX];
+
+	return loopdev_backing(a->index, backing) &&
+	       (strncmp(backing, p->dir, strlen(p->dir)) == 0 || strncmp(backing, "/img", 4) == 0);
+}
+
+static int nbdfuse_detach(const struct attach_env *env, struct attachment *a, bool force,
+			  struct err *err)
+{
+	struct paths p;
+	struct err why = {0};
+	int rc = paths_make(env, a, &p, err);
+
+	if (rc)
+		return rc;
+	if (loop_is_ours(a, &p)) {
+		rc = force ? 0 : loopdev_in_use(a->index, err);
+		if (rc)
+			return rc;
+		rc = loopdev_clear(a->index, &why);
+		if (rc) /* drained for too long: its server is stuck, and ending that fails the
+			   reads */
+			log_warn("attach", "ending nbdfuse first", "device=%s why=\"%s\"",
+				 a->device, why.text);
+	}
+	nbdfuse_end(a->pid, p.mount);
+	a->pid = 0;
+	if (rc)
+		rc = loopdev_clear(a->index, err);
+	dir_remove(p.dir);
+	return rc;
+}
+
+static int nbdfuse_revive(const struct attach_env *env, struct attachment *a, struct err *err)
+{
+	struct attachment next = *a;
+	struct paths old, p;
+	int rc = paths_make(env, a, &old, err);
+
+	if (rc)
+		return rc;
+	next.generation++;
+	paths_make(env, &next, &p, err);
+	rc = nbdfuse_start(env, &next, &p, err);
+	if (rc)
+		return rc;
+	rc = loopdev_change(a->index, p.image, err);
+	if (rc) {
+		nbdfuse_end(next.pid, p.mount);
+		return rc;
+	}
+	nbdfuse_end(a->pid, old.mount);
+	*a = next;
+	a->dead = false;
+	device_note(a, &p);
+	return 0;
+}
+
+/* ---- after a crash ---- */
+
+static void sweep_loops(const char *base)
+{
+	size_t len = strlen(base);
+	char backing[PATH_MAX];
+	struct dirent *d;
+	int index;
+	DIR *dir = opendir("/sys/block");
+
+	while (dir && (d = readdir(dir))) {
+		struct err err = {0};
+
+		if (sscanf(d->d_name, "loop%d", &index) != 1 || !loopdev_backing(index, backing) ||
+		    strncmp(backing, base, len) != 0 || backing[len] != '/')
+			continue;
+		if (loopdev_in_use(index, &err))
+			log_warn("attach", "a device of an earlier run is in use; its reads fail",
+				 "device=/dev/%s why=\"%s\"", d->d_name, err.text);
+		if (loopdev_clear(index, &err))
+			log_warn("attach", "a loop device is left over", "why=\"%s\"", err.text);
+		else
+			log_info("attach", "removed a device of an earlier run", "device=/dev/%s",
+				 d->d_name);
+	}
+	if (dir)
+		closedir(dir);
+}
+
+/* A pid may be anyone's by now: only an nbdfuse that names our folder is ours. */
+static void sweep_nbdfuse(const char *dir)
+{
+	char path[PATH_MAX], cmdline[PATH_MAX], *text;
+	size_t len;
+	pid_t pid;
+	int fd;
+	ssize_t n;
+
+	snprintf(path, sizeof(path), "%.*s/nbdfuse.pid", PATH_MAX - 32, dir);
+	if (file_read_all(path, 64, &text, &len))
+		return;
+	pid = atoi(text);
+	free(text);
+	snprintf(path, sizeof(path), "/proc/%d/cmdline", pid);
+	fd = pid > 1 ? open(path, O_RDONLY | O_CLOEXEC) : -1;
+	if (fd < 0)
+		return;
+	n = read(fd, cmdline, sizeof(cmdline) - 1);
+	close(fd);
+	if (n <= 0)
+		return;
+	cmdline[n] = 0;
+	if (!strstr(cmdline, "nbdfuse") || !memmem(cmdline, (size_t)n, dir, strlen(dir)))
+		return;
+	kill(pid, SIGTERM);
+	for (int i = 0; i < END_WAIT_MS / 10 && kill(pid, 0) == 0; i++)
+		sleep_ms(10);
+	kill(pid, SIGKILL);
+}
+
+struct leftovers {
+	const char *base;
+	char (*points)[PATH_MAX];
+	size_t n;
+};
+
+static bool collect_mount(void *arg, const struct mount_entry *m)
+{
+	struct leftovers *l = arg;
+	size_t len = strlen(l->base);
+	void *more;
+
+	if (strncmp(m->point, l->base, len) != 0 || m->point[len] != '/')
+		return true;
+	more = realloc(l->points, (l->n + 1) * sizeof(*l->points));
+	if (!more)
+		return false;
+	l->points = more;
+	strcpy(l->points[l->n++], m->point);
+	return true;
+}
+
+static void sweep_mounts(const char *base)
+{
+	struct leftovers l = {.base = base};
+
+	mounts_each("/proc/self/mountinfo", collect_mount, &l);
+	for (size_t i = l.n; i-- > 0;)
+		if (umount2(l.points[i], MNT_DETACH | UMOUNT_NOFOLLOW))
+			log_warn("attach", "can't unmount", "path=%s why=\"%s\"", l.points[i],
+				 strerror(errno));
+	free(l.points);
+}
+
+static void sweep_folder(const char *dir)
+{
+	char path[PATH_MAX];
+	struct dirent *d;
+	DIR *folder = opendir(dir);
+
+	while (folder && (d = readdir(folder))) {
+		snprintf(path, sizeof(path), "%.*s/%s", PATH_MAX - 300, dir, d->d_name);
+		if (strncmp(d->d_name, "mnt.", 4) == 0)
+			rmdir(path);
+	}
+	if (folder)
+		closedir(folder);
+	dir_remove(dir);
+}
+
+/* First loops, by a path that only the mount gives; then nbdfuse, mounts and folders. */
+static void nbdfuse_sweep(const struct attach_env *env)
+{
+	char base[PATH_MAX], dir[PATH_MAX];
+	struct dirent *d;
+	DIR *folder;
+
+	snprintf(base, sizeof(base), "%s/attach", env->runtime_dir);
+	folder = opendir(base);
+	if (!folder)
+		return;
+	sweep_loops(base);
+	while ((d = readdir(folder))) {
+		snprintf(dir, sizeof(dir), "%.*s/%s", PATH_MAX - 300, base, d->d_name);
+		if (d->d_name[0] != '.')
+			sweep_nbdfuse(dir);
+	}
+	sweep_mounts(base);
+	rewinddir(folder);
+	while ((d = readdir(folder))) {
+		snprintf(dir, sizeof(dir), "%.*s/%s", PATH_MAX - 300, base, d->d_name);
+		if (d->d_name[0] != '.')
+			sweep_folder(dir);
+	}
+	closedir(folder);
+}
+
+const struct attach_way attach_nbdfuse = {
+	.name = "nbdfuse",
+	.available = nbdfuse_available,
+	.attach = nbdfuse_attach,
+	.detach = nbdfuse_detach,
+	.revive = nbdfuse_revive,
+	.sweep = nbdfuse_sweep,
+};
