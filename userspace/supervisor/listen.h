@@ -1,0 +1,16 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Listening Unix sockets that outlive workers. */
+#ifndef SUPERVISOR_LISTEN_H
+#define SUPERVISOR_LISTEN_H
+
+#include "base/err.h"
+
+/* A listening stream socket at @path, mode 0600; its folder is made if need be. The file of a
+ * daemon that is gone is replaced. -EADDRINUSE: someone listens there; -EEXIST: it is no socket.
+ * @key names the setting in errors. */
+int listen_unix(const char *path, const char *key, struct err *err);
+
+/* Every missing folder of @path, 0755. */
+int folder_make(const char *path, struct err *err);
+
+#endif

@@ -1,0 +1,364 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* States: starting (a worker runs, not ready) -> serving -> [worker died: waiting -> starting]* ->
+ * stopping. The sockets listen through all of them, so clients of a restart wait in the backlog.
+ *
+ * A worker that exits by itself before any was ever ready (no store, bad credentials file) ends
+ * cairnd: trying again would only hide the reason.
+ */
+#include "supervisor/supervisor.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/mman.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <systemd/sd-daemon.h>
+#include <unistd.h>
+
+#include <supervisor_protocol.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "supervisor/devices.h"
+#include "supervisor/listen.h"
+#include "supervisor/worker_process.h"
+
+#define STOP_WAIT_MS 10000
+
+struct supervisor {
+	struct config cfg;
+	struct devices devices;
+	struct worker_inheritance in;
+	struct worker_process worker; /* pid 0 = none */
+	int signals, lock;
+	uint64_t started_ns;  /* of this worker */
+	uint64_t restart_ns;  /* when to start the next; 0 = not waiting */
+	uint64_t deadline_ns; /* stopping: SIGKILL then */
+	uint64_t watchdog_ns; /* interval; 0 = none */
+	unsigned deaths;      /* in a row */
+	bool ready, ever_ready, stopping;
+	int status; /* exit status */
+};
+
+/* ---- the worker's life ---- */
+
+static void worker_start(struct supervisor *s)
+{
+	struct err err;
+
+	s->restart_ns = 0;
+	s->started_ns = clock_now_ns();
+	if (!worker_spawn(&s->cfg, &s->in, &s->worker, &err))
+		return;
+	log_error("supervisor", "can't start a worker", "why=\"%s\"", err.text);
+	s->restart_ns = s->started_ns + worker_backoff_ms(&s->deaths, 0) * NSEC_PER_MSEC;
+}
+
+static void log_death(int status)
+{
+	if (WIFSIGNALED(status))
+		log_error("supervisor", "the worker was killed", "signal=%d name=\"%s\"%s",
+			  WTERMSIG(status), strsignal(WTERMSIG(status)),
+			  WCOREDUMP(status) ? " core=dumped" : "");
+	else
+		log_error("supervisor", "the worker ended by itself", "status=%d",
+			  WEXITSTATUS(status));
+}
+
+static void on_worker_death(struct supervisor *s, int status)
+{
+	uint64_t now = clock_now_ns();
+	unsigned ms;
+
+	close(s->worker.channel);
+	s->worker = (struct worker_process){.channel = -1};
+	s->ready = false;
+	if (s->stopping)
+		return;
+	log_death(status);
+	devices_worker_died(&s->devices);
+	if (!s->ever_ready && WIFEXITED(status)) {
+		s->status = 1;
+		s->stopping = true;
+		return;
+	}
+	ms = worker_backoff_ms(&s->deaths, (now - s->started_ns) / NSEC_PER_MSEC);
+	s->restart_ns = now + ms * NSEC_PER_MSEC;
+	s->in.restarts++;
+	sd_notifyf(0, "STATUS=worker died %u times; next start in %u ms", s->in.restarts, ms);
+}
+
+static void reap(struct supervisor *s)
+{
+	int status;
+	pid_t pid;
+
+	while ((pid = waitpid(-1, &status, WNOHANG)) > 0) {
+		if (pid == s->worker.pid)
+			on_worker_death(s, status);
+		else
+			devices_child_died(&s->devices, pid);
+	}
+	if (s->ready && !s->stopping) /* a helper that died alone comes back at once */
+		devices_revive(&s->devices);
+}
+
+static void stop(struct supervisor *s, int signo)
+{
+	if (s->stopping)
+		return;
+	log_info("supervisor", "stopping", "signal=%d", signo);
+	sd_notify(0, "STOPPING=1\nSTATUS=detaching devices");
+	s->stopping = true;
+	s->restart_ns = 0;
+	devices_detach_all(&s->devices); /* while the worker still answers their last reads */
+	if (s->worker.pid)
+		kill(s->worker.pid, SIGTERM);
+	s->deadline_ns = clock_now_ns() + STOP_WAIT_MS * NSEC_PER_MSEC;
+}
+
+/* ---- requests ---- */
+
+static void answer(struct supervisor *s, const struct supervisor_request *q,
+		   struct supervisor_reply *r)
+{
+	const struct attachment *a = NULL;
+	struct err err = {0};
+
+	if (s->stopping) {
+		r->code = err_set(&err, -ESHUTDOWN, "cairnd is stopping");
+	} else if (q->op == SUPERVISOR_READY) {
+		s->ready = true;
+		s->ever_ready = true;
+	} else if (q->op == SUPERVISOR_ATTACH) {
+		r->code =
+			devices_attach(&s->devices, q->name, q->way[0] ? q->way : "auto", &a, &err);
+	} else {
+		r->code = devices_detach(&s->devices, q->name, q->flags & SUPERVISOR_FORCE, &err);
+	}
+	if (a) {
+		strcpy(r->device, a->device);
+		strncpy(r->way, a->way->name, sizeof(r->way) - 1);
+	}
+	if (r->code) {
+		size_t len = strnlen(err.text, sizeof(r->text) - 1);
+
+		memcpy(r->text, err.text, len);
+	}
+}
+
+static void on_request(struct supervisor *s)
+{
+	struct supervisor_request q;
+	struct supervisor_reply r = {.magic = SUPERVISOR_MAGIC, .version = SUPERVISOR_VERSION};
+	ssize_t n = recv(s->worker.channel, &q, sizeof(q), MSG_DONTWAIT | MSG_TRUNC);
+	int rc;
+
+	if (n < 0 && (errno == EAGAIN || errno == EINTR))
+		return;
+	rc = n > 0 ? supervisor_request_check(&q, (size_t)n) : -EPIPE;
+	if (rc) { /* hung up, or not our protocol: either way this worker is no use */
+		if (rc != -EPIPE)
+			log_error("supervisor", "the worker sent what is no request", "len=%zd", n);
+		shutdown(s->worker.channel, SHUT_RDWR);
+		kill(s->worker.pid, SIGKILL);
+		waitpid(s->worker.pid, &rc, 0);
+		on_worker_death(s, rc);
+		return;
+	}
+	r.id = q.id;
+	answer(s, &q, &r);
+	/* never wait for a worker that does not read */
+	if (send(s->worker.channel, &r, sizeof(r), MSG_DONTWAIT | MSG_NOSIGNAL) < 0)
+		log_warn("supervisor", "the worker takes no reply", "why=\"%s\"", strerror(errno));
+	if (q.op == SUPERVISOR_READY && s->ready) {
+		log_info("supervisor", "serving", "nbd=%s control=%s restarts=%u",
+			 s->cfg.nbd_socket, s->cfg.control_socket, s->in.restarts);
+		sd_notifyf(0, "READY=1\nSTATUS=serving; the worker was restarted %u times",
+			   s->in.restarts);
+		devices_revive(&s->devices);
+	}
+}
+
+/* ---- the loop ---- */
+
+static void on_signal(struct supervisor *s)
+{
+	struct signalfd_siginfo si;
+
+	while (read(s->signals, &si, sizeof(si)) == sizeof(si)) {
+		if (si.ssi_signo == SIGTERM || si.ssi_signo == SIGINT)
+			stop(s, (int)si.ssi_signo);
+		else if (si.ssi_signo == SIGHUP)
+			log_warn("supervisor", "SIGHUP does nothing: settings are read at start",
+				 "%s", "");
+	}
+	reap(s);
+}
+
+/* Milliseconds until the next thing to do by the clock; -1 = none. */
+static int wait_ms(const struct supervisor *s)
+{
+	uint64_t now = clock_now_ns(), at = UINT64_MAX;
+
+	if (s->restart_ns)
+		at = s->restart_ns;
+	if (s->stopping && s->deadline_ns < at)
+		at = s->deadline_ns;
+	if (s->watchdog_ns && now + s->watchdog_ns < at)
+		at = now + s->watchdog_ns;
+	if (at == UINT64_MAX)
+		return -1;
+	return at <= now ? 0 : (int)((at - now) / NSEC_PER_MSEC) + 1;
+}
+
+static void on_time(struct supervisor *s)
+{
+	uint64_t now = clock_now_ns();
+
+	if (s->watchdog_ns)
+		sd_notify(0, "WATCHDOG=1");
+	if (s->restart_ns && now >= s->restart_ns)
+		worker_start(s);
+	if (s->stopping && s->worker.pid && now >= s->deadline_ns) {
+		log_warn("supervisor", "the worker does not end; killing it", "pid=%d",
+			 s->worker.pid);
+		kill(s->worker.pid, SIGKILL);
+		s->deadline_ns = now + STOP_WAIT_MS * NSEC_PER_MSEC;
+	}
+}
+
+static void serve(struct supervisor *s)
+{
+	while (!s->stopping || s->worker.pid) {
+		struct pollfd p[2] = {
+			{.fd = s->signals, .events = POLLIN},
+			{.fd = s->worker.pid ? s->worker.channel : -1, .events = POLLIN}};
+		int n = poll(p, 2, wait_ms(s));
+
+		if (n > 0 && p[0].revents)
+			on_signal(s);
+		/* the death seen above may have closed the channel */
+		if (n > 0 && p[1].revents && s->worker.pid && p[1].fd == s->worker.channel)
+			on_request(s);
+		on_time(s);
+	}
+}
+
+/* ---- start and end ---- */
+
+static int signals_open(struct err *err)
+{
+	sigset_t set;
+	int fd;
+
+	sigemptyset(&set);
+	sigaddset(&set, SIGTERM);
+	sigaddset(&set, SIGINT);
+	sigaddset(&set, SIGHUP);
+	sigaddset(&set, SIGCHLD);
+	sigprocmask(SIG_BLOCK, &set, NULL);
+	signal(SIGPIPE, SIG_IGN);
+	fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+	return fd < 0 ? err_set(err, -errno, "signalfd: %s", strerror(errno)) : fd;
+}
+
+/* One cairnd a runtime folder: two would sweep each other's devices. */
+static int runtime_claim(struct supervisor *s, struct err *err)
+{
+	char *real, path[CONFIG_PATH_MAX + 16];
+	int rc = folder_make(s->cfg.runtime_dir, err);
+
+	if (rc)
+		return rc;
+	real = realpath(s->cfg.runtime_dir, NULL); /* as mountinfo shows it */
+	if (!real || strlen(real) >= sizeof(s->cfg.runtime_dir)) {
+		free(real);
+		return err_set(err, -EINVAL, "[daemon] runtime_dir = %s: %s", s->cfg.runtime_dir,
+			       strerror(errno));
+	}
+	strcpy(s->cfg.runtime_dir, real);
+	free(real);
+	snprintf(path, sizeof(path), "%s/cairnd.lock", s->cfg.runtime_dir);
+	s->lock = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+	if (s->lock < 0)
+		return err_set(err, -errno, "%s: %s", path, strerror(errno));
+	if (flock(s->lock, LOCK_EX | LOCK_NB))
+		return err_set(err, -EADDRINUSE,
+			       "another cairnd runs with [daemon] runtime_dir = %s; stop it "
+			       "or set another",
+			       s->cfg.runtime_dir);
+	return 0;
+}
+
+static int start(struct supervisor *s, struct err *err)
+{
+	uint64_t usec = 0;
+	int rc = runtime_claim(s, err);
+
+	if (rc)
+		return rc;
+	s->in.control_listen = listen_unix(s->cfg.control_socket, "[daemon] control_socket", err);
+	if (s->in.control_listen < 0)
+		return s->in.control_listen;
+	s->in.nbd_listen = listen_unix(s->cfg.nbd_socket, "[nbd] socket", err);
+	if (s->in.nbd_listen < 0)
+		return s->in.nbd_listen;
+	s->in.exports_memfd = memfd_create("cairn-exports", MFD_CLOEXEC);
+	if (s->in.exports_memfd < 0)
+		return err_set(err, -errno, "memfd: %s", strerror(errno));
+	s->signals = signals_open(err);
+	if (s->signals < 0)
+		return s->signals;
+	if (sd_watchdog_enabled(0, &usec) > 0)
+		s->watchdog_ns = usec * 1000 / 2;
+	s->devices.env = (struct attach_env){s->cfg.runtime_dir, s->cfg.nbd_socket};
+	attach_sweep(&s->devices.env);
+	worker_start(s);
+	return 0;
+}
+
+static void finish(struct supervisor *s)
+{
+	if (s->in.control_listen >= 0)
+		unlink(s->cfg.control_socket);
+	if (s->in.nbd_listen >= 0)
+		unlink(s->cfg.nbd_socket);
+	close(s->in.control_listen);
+	close(s->in.nbd_listen);
+	close(s->in.exports_memfd);
+	close(s->signals);
+	close(s->lock);
+}
+
+int supervisor_run(const struct config *cfg)
+{
+	struct supervisor *s = calloc(1, sizeof(*s));
+	struct err err = {0};
+	int status;
+
+	if (!s)
+		return 1;
+	s->cfg = *cfg;
+	s->in = (struct worker_inheritance){-1, -1, -1, 0};
+	s->worker.channel = s->signals = s->lock = -1;
+	log_set_name("cairnd");
+	if (start(s, &err)) {
+		log_error("supervisor", "can't start", "why=\"%s\"", err.text);
+		s->status = 1;
+	} else {
+		serve(s);
+		devices_detach_all(&s->devices);
+		log_info("supervisor", "stopped", "%s", "");
+	}
+	finish(s);
+	status = s->status;
+	free(s);
+	return status;
+}

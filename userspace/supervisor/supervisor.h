@@ -1,0 +1,12 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The privileged half of cairnd: sockets, devices and the worker's life. One thread and poll(). */
+#ifndef SUPERVISOR_SUPERVISOR_H
+#define SUPERVISOR_SUPERVISOR_H
+
+#include "base/config.h"
+
+/* Serve until SIGTERM or SIGINT; returns the exit status (1: could not start, and why is logged).
+ */
+int supervisor_run(const struct config *cfg);
+
+#endif

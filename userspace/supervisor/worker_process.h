@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Starting a worker: cairnd again, as /proc/self/exe --worker, with what it inherits at fixed
+ * descriptors. */
+#ifndef SUPERVISOR_WORKER_PROCESS_H
+#define SUPERVISOR_WORKER_PROCESS_H
+
+#include <sys/types.h>
+
+#include "base/config.h"
+#include "base/err.h"
+
+struct worker_process {
+	pid_t pid;
+	int channel; /* our end of the SOCK_SEQPACKET pair */
+};
+
+struct worker_inheritance {
+	int nbd_listen, control_listen, exports_memfd;
+	unsigned restarts; /* told to the worker as $CAIRN_WORKER_RESTARTS */
+};
+
+int worker_spawn(const struct config *cfg, const struct worker_inheritance *in,
+		 struct worker_process *out, struct err *err);
+
+/* The other side of the exec; returns the exit status. */
+int worker_enter(void);
+
+/* Back-off before start number @deaths after @ran_ms of life: 100 ms doubling to 10 s; a worker
+ * that ran 60 s starts the count anew. *deaths is updated. */
+unsigned worker_backoff_ms(unsigned *deaths, unsigned long ran_ms);
+
+#endif
