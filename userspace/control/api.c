@@ -1,0 +1,401 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "control/api.h"
+
+#include <cjson/cJSON.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "base/log.h"
+#include "nbd/attach.h"
+#include "origin/origin.h"
+#include "worker/privileged.h"
+
+#define REMOVE_TRIES 100 /* of 20 ms: until the closed connections of a helper are seen as closed  \
+			  */
+#define EXPORTS_PREFIX "/v1/exports/"
+
+unsigned api_worker_restarts(void)
+{
+	const char *s = getenv("CAIRN_WORKER_RESTARTS");
+
+	return s ? (unsigned)strtoul(s, NULL, 10) : 0;
+}
+
+/* ---- replies ---- */
+
+static unsigned status_of(int code)
+{
+	switch (-code) {
+	case EINVAL:
+	case ENAMETOOLONG:
+		return 400;
+	case EACCES:
+	case EPERM:
+		return 403;
+	case ENOENT:
+		return 404;
+	case EEXIST:
+	case EBUSY:
+	case ESTALE:
+		return 409;
+	case ENOTSUP:
+		return 501;
+	case ESHUTDOWN:
+		return 503;
+	case ETIMEDOUT:
+		return 504;
+	default:
+		return 500;
+	}
+}
+
+static void reply_json(struct api_reply *out, unsigned status, cJSON *json)
+{
+	out->status = status;
+	out->type = "application/json";
+	out->body = cJSON_Print(json);
+	cJSON_Delete(json);
+}
+
+void api_reply_error(struct api_reply *out, unsigned status, int code, const char *text)
+{
+	cJSON *o = cJSON_CreateObject();
+
+	cJSON_AddStringToObject(o, "error", text);
+	cJSON_AddNumberToObject(o, "errno", -code);
+	reply_json(out, status, o);
+}
+
+static void reply_err(struct api_reply *out, const struct err *e)
+{
+	api_reply_error(out, status_of(e->code), e->code, e->text);
+}
+
+/* Exact: a double holds integers up to 2^53 only. */
+static void add_u64(cJSON *o, const char *key, uint64_t v)
+{
+	char text[24];
+
+	snprintf(text, sizeof(text), "%llu", (unsigned long long)v);
+	cJSON_AddRawToObject(o, key, text);
+}
+
+static void add_sources(cJSON *o, const char *key, uint64_t local, uint64_t peer, uint64_t origin)
+{
+	cJSON *s = cJSON_AddObjectToObject(o, key);
+
+	add_u64(s, "local", local);
+	add_u64(s, "peer", peer);
+	add_u64(s, "origin", origin);
+}
+
+static cJSON *export_json(const struct api *a, const struct export_info *e)
+{
+	cJSON *o = cJSON_CreateObject();
+	char uri[4096];
+
+	cJSON_AddStringToObject(o, "name", e->name);
+	if (!attach_uri(a->nbd_socket, e->name, uri, sizeof(uri)))
+		cJSON_AddStringToObject(o, "uri", uri);
+	cJSON_AddStringToObject(o, "url", e->url);
+	cJSON_AddStringToObject(o, "digest", e->digest);
+	cJSON_AddBoolToObject(o, "verified", e->verified);
+	cJSON_AddStringToObject(o, "device", e->device);
+	cJSON_AddStringToObject(o, "way", e->way);
+	add_u64(o, "length", e->length);
+	add_u64(o, "bytes_present", e->bytes_present);
+	add_u64(o, "zero_bytes", e->zero_bytes);
+	cJSON_AddNumberToObject(o, "connections", e->connections);
+	add_sources(o, "reads", e->reads_local, e->reads_peer, e->reads_origin);
+	add_sources(o, "served_bytes", e->bytes_local, e->bytes_peer, e->bytes_origin);
+	add_u64(o, "read_errors", e->read_errors);
+	cJSON_AddStringToObject(o, "last_error", e->last_error);
+	return o;
+}
+
+/* ---- totals ---- */
+
+static void totals_add(struct api_totals *t, const struct export_info *e)
+{
+	t->reads_local += e->reads_local;
+	t->reads_peer += e->reads_peer;
+	t->reads_origin += e->reads_origin;
+	t->bytes_local += e->bytes_local;
+	t->bytes_peer += e->bytes_peer;
+	t->bytes_origin += e->bytes_origin;
+	t->read_errors += e->read_errors;
+}
+
+void api_totals(struct api *a, const struct export_info *e, size_t n, struct api_totals *out)
+{
+	pthread_mutex_lock(&a->lock);
+	*out = a->retired;
+	pthread_mutex_unlock(&a->lock);
+	for (size_t i = 0; i < n; i++) {
+		totals_add(out, &e[i]);
+		out->connections += e[i].connections;
+	}
+	out->exports = n;
+}
+
+/* ---- routes ---- */
+
+static cJSON *store_json(const struct worker_status *w)
+{
+	cJSON *s = cJSON_CreateObject();
+
+	cJSON_AddStringToObject(s, "path", w->store_path);
+	add_u64(s, "used_bytes", w->store_used);
+	add_u64(s, "size_bytes", w->store_size);
+	add_u64(s, "objects", w->store_objects);
+	add_u64(s, "evictions", w->store_evictions);
+	add_u64(s, "errors", w->store_errors);
+	add_u64(s, "rechecks", w->store_rechecks);
+	return s;
+}
+
+static cJSON *counters_json(const struct api_totals *t, const struct worker_status *w)
+{
+	cJSON *c = cJSON_CreateObject();
+
+	add_sources(c, "served_bytes", t->bytes_local, t->bytes_peer, t->bytes_origin);
+	add_sources(c, "reads", t->reads_local, t->reads_peer, t->reads_origin);
+	add_u64(c, "origin_get_requests", atomic_load(&origin_counters.get_requests));
+	add_u64(c, "origin_get_bytes", atomic_load(&origin_counters.get_bytes));
+	add_u64(c, "origin_retries", atomic_load(&origin_counters.retries));
+	add_u64(c, "origin_errors", atomic_load(&origin_counters.errors));
+	add_u64(c, "read_errors", t->read_errors);
+	add_u64(c, "verify_failures", w->verify_failures);
+	return c;
+}
+
+static void status_get(struct api *a, struct api_reply *out)
+{
+	struct worker_status w = {0};
+	struct export_info *e = NULL;
+	struct api_totals totals;
+	cJSON *o, *images;
+	size_t n = 0;
+
+	exports_status(a->exports, &w);
+	exports_list(a->exports, &e, &n);
+	api_totals(a, e, n, &totals);
+	o = cJSON_CreateObject();
+	cJSON_AddStringToObject(o, "version", CAIRN_VERSION);
+	cJSON_AddNumberToObject(o, "uptime_seconds", (double)w.uptime_ms / 1000);
+	cJSON_AddStringToObject(o, "event_loop", w.event_loop);
+	cJSON_AddNumberToObject(o, "worker_restarts", api_worker_restarts());
+	add_u64(o, "resident_bytes", w.rss_bytes);
+	add_u64(o, "nbd_connections", totals.connections);
+	cJSON_AddItemToObject(o, "store", store_json(&w));
+	cJSON_AddItemToObject(o, "counters", counters_json(&totals, &w));
+	images = cJSON_AddArrayToObject(o, "images");
+	for (size_t i = 0; i < n; i++)
+		cJSON_AddItemToArray(images, export_json(a, &e[i]));
+	free(e);
+	reply_json(out, 200, o);
+}
+
+static void exports_get(struct api *a, struct api_reply *out)
+{
+	struct export_info *e = NULL;
+	cJSON *list;
+	size_t n = 0;
+	int rc = exports_list(a->exports, &e, &n);
+
+	if (rc) {
+		api_reply_error(out, status_of(rc), rc, strerror(-rc));
+		return;
+	}
+	list = cJSON_CreateArray();
+	for (size_t i = 0; i < n; i++)
+		cJSON_AddItemToArray(list, export_json(a, &e[i]));
+	free(e);
+	reply_json(out, 200, list);
+}
+
+static void export_get(struct api *a, const char *key, struct api_reply *out)
+{
+	struct export_info e;
+	struct err err = {0};
+
+	if (exports_find(a->exports, key, &e, &err))
+		reply_err(out, &err);
+	else
+		reply_json(out, 200, export_json(a, &e));
+}
+
+struct add_request {
+	const char *url, *name, *attach;
+	bool refresh;
+};
+
+/* Strings stay @json's. */
+static int add_parse(const cJSON *json, struct add_request *q, struct err *err)
+{
+	const cJSON *name = cJSON_GetObjectItemCaseSensitive(json, "name");
+	const cJSON *attach = cJSON_GetObjectItemCaseSensitive(json, "attach");
+	const cJSON *refresh = cJSON_GetObjectItemCaseSensitive(json, "refresh");
+
+	if (!cJSON_IsObject(json))
+		return err_set(err, -EINVAL, "the body must be a JSON object with \"url\"");
+	q->url = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(json, "url"));
+	if (!q->url || !q->url[0])
+		return err_set(err, -EINVAL, "\"url\" must be the URL of an image");
+	if ((name && !cJSON_IsString(name)) || (attach && !cJSON_IsString(attach)) ||
+	    (refresh && !cJSON_IsBool(refresh)))
+		return err_set(err, -EINVAL,
+			       "\"name\" and \"attach\" must be text, \"refresh\" true or "
+			       "false");
+	q->name = name ? name->valuestring : "";
+	q->attach = attach ? attach->valuestring : "none";
+	q->refresh = cJSON_IsTrue(refresh);
+	if (strlen(q->name) > NBD_NAME_MAX)
+		return err_set(err, -ENAMETOOLONG, "\"name\" is longer than %d bytes",
+			       NBD_NAME_MAX);
+	return 0;
+}
+
+/* Connections that a detached device's helper held take a moment to be seen as closed. */
+static int remove_patiently(struct api *a, const char *name, bool force, struct err *err)
+{
+	int rc = exports_remove(a->exports, name, force, err);
+
+	for (int i = 0; rc == -EBUSY && i < REMOVE_TRIES; i++) {
+		nanosleep(&(struct timespec){.tv_nsec = 20 * 1000000}, NULL);
+		rc = exports_remove(a->exports, name, force, err);
+	}
+	return rc;
+}
+
+static int attach(struct api *a, const char *way, struct export_info *e, struct err *err)
+{
+	char device[64] = "", used[32] = "";
+	int rc;
+
+	if (a->supervisor_fd < 0)
+		return err_set(err, -ENOTSUP,
+			       "this daemon runs without a supervisor and cannot attach");
+	rc = privileged_attach(a->supervisor_fd, e->name, way, device, used, err);
+	if (rc)
+		return rc;
+	rc = exports_set_device(a->exports, e->name, device, used);
+	if (rc) {
+		privileged_detach(a->supervisor_fd, e->name, true, NULL);
+		return err_set(err, rc, "export '%s' was removed meanwhile", e->name);
+	}
+	snprintf(e->device, sizeof(e->device), "%s", device);
+	snprintf(e->way, sizeof(e->way), "%s", used);
+	return 0;
+}
+
+static void export_post(struct api *a, const char *body, struct api_reply *out)
+{
+	cJSON *json = cJSON_Parse(body ? body : ""), *o;
+	struct export_info e, before;
+	struct add_request q = {0};
+	struct err err = {0};
+	bool fresh = false, attached = false;
+	int rc = add_parse(json, &q, &err);
+
+	if (rc)
+		goto out;
+	fresh = exports_find(a->exports, q.name[0] ? q.name : q.url, &before, NULL) != 0;
+	rc = exports_add(a->exports, q.url, q.name, q.refresh, &e, &err);
+	if (rc)
+		goto out;
+	if (strcmp(q.attach, "none") != 0 && !e.device[0]) {
+		rc = attach(a, q.attach, &e, &err);
+		if (rc && fresh) /* as if it had not been asked for */
+			remove_patiently(a, e.name, true, NULL);
+		attached = !rc;
+	}
+	if (rc)
+		goto out;
+	o = export_json(a, &e);
+	cJSON_AddBoolToObject(o, "newly_attached", attached);
+	reply_json(out, fresh ? 201 : 200, o);
+out:
+	if (rc)
+		reply_err(out, &err);
+	cJSON_Delete(json);
+}
+
+static void export_delete(struct api *a, const char *key, bool force, struct api_reply *out)
+{
+	struct export_info e;
+	struct err err = {0};
+	int rc = exports_find(a->exports, key, &e, &err);
+	bool had_device = !rc && e.device[0];
+
+	if (had_device && a->supervisor_fd >= 0) {
+		rc = privileged_detach(a->supervisor_fd, e.name, force, &err);
+		if (rc == -ENOENT) /* the supervisor lost it: nothing stands on the export */
+			rc = 0;
+		if (!rc)
+			exports_set_device(a->exports, e.name, "", "");
+	}
+	if (!rc) {
+		exports_find(a->exports, e.name, &e, NULL); /* the counts as they are now */
+		rc = had_device ? remove_patiently(a, e.name, force, &err)
+				: exports_remove(a->exports, e.name, force, &err);
+	}
+	if (rc) {
+		reply_err(out, &err);
+		return;
+	}
+	pthread_mutex_lock(&a->lock);
+	totals_add(&a->retired, &e);
+	pthread_mutex_unlock(&a->lock);
+	reply_json(out, 200, export_json(a, &e));
+}
+
+static void metrics_get(struct api *a, struct api_reply *out)
+{
+	size_t len;
+	FILE *f = open_memstream(&out->body, &len);
+
+	if (!f)
+		return;
+	metrics_print(a, f);
+	fclose(f);
+	out->status = 200;
+	out->type = "text/plain; version=0.0.4; charset=utf-8";
+}
+
+void api_call(struct api *a, const char *method, const char *path, bool force, const char *body,
+	      struct api_reply *out)
+{
+	static const size_t prefix = sizeof(EXPORTS_PREFIX) - 1;
+	bool get = strcmp(method, "GET") == 0, known = true;
+	const char *key = NULL;
+
+	*out = (struct api_reply){.status = 500, .type = "text/plain"};
+	if (strncmp(path, EXPORTS_PREFIX, prefix) == 0 && path[prefix])
+		key = path + prefix;
+	if (get && strcmp(path, "/v1/status") == 0)
+		status_get(a, out);
+	else if (get && strcmp(path, "/metrics") == 0)
+		metrics_get(a, out);
+	else if (get && strcmp(path, "/v1/exports") == 0)
+		exports_get(a, out);
+	else if (strcmp(method, "POST") == 0 && strcmp(path, "/v1/exports") == 0)
+		export_post(a, body, out);
+	else if (get && key)
+		export_get(a, key, out);
+	else if (strcmp(method, "DELETE") == 0 && key)
+		export_delete(a, key, force, out);
+	else
+		known = false;
+	if (known)
+		return;
+	if (key || strcmp(path, "/v1/exports") == 0 || strcmp(path, "/v1/status") == 0 ||
+	    strcmp(path, "/metrics") == 0)
+		api_reply_error(out, 405, -EINVAL, "this path does not take that method");
+	else
+		api_reply_error(out, 404, -ENOENT,
+				"no such path; there are /v1/exports, /v1/status and "
+				"/metrics");
+}

@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the routes answer, apart from HTTP; for server.c. Thread-safe. */
+#ifndef CONTROL_API_H
+#define CONTROL_API_H
+
+#include <pthread.h>
+#include <stdio.h>
+
+#include "worker/exports.h"
+
+/* Sums over all exports, those removed included: a counter never falls. */
+struct api_totals {
+	uint64_t reads_local, reads_peer, reads_origin;
+	uint64_t bytes_local, bytes_peer, bytes_origin;
+	uint64_t read_errors, connections, exports;
+};
+
+struct api {
+	struct exports *exports;
+	int supervisor_fd;
+	char nbd_socket[CONFIG_PATH_MAX];
+	pthread_mutex_t lock;	   /* of retired */
+	struct api_totals retired; /* of removed exports */
+};
+
+struct api_reply {
+	unsigned status;
+	const char *type;
+	char *body; /* malloc'ed; the server's to free */
+};
+
+/* @path is decoded and holds no query. @body may be NULL; it ends in NUL. */
+void api_call(struct api *a, const char *method, const char *path, bool force, const char *body,
+	      struct api_reply *out);
+
+/* {"error", "errno"} */
+void api_reply_error(struct api_reply *out, unsigned status, int code, const char *text);
+
+void api_totals(struct api *a, const struct export_info *e, size_t n, struct api_totals *out);
+
+/* How many workers came before this one. */
+unsigned api_worker_restarts(void);
+
+void metrics_print(struct api *a, FILE *out);
+
+#endif

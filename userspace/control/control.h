@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The control server: HTTP/1.1 with JSON on a Unix socket, and /metrics.
+ *
+ *   POST   /v1/exports              {"url", "name"?, "attach"?: "none"|"auto"|WAY, "refresh"?:
+ * bool} GET    /v1/exports              [export, ..] GET    /v1/exports/KEY          KEY: a name,
+ * URL or device, percent-encoded DELETE /v1/exports/KEY?force=1  detaches too GET    /v1/status GET
+ * /metrics                 Prometheus text An error is a fitting 4xx or 5xx with {"error": TEXT,
+ * "errno": N}.
+ */
+#ifndef CONTROL_CONTROL_H
+#define CONTROL_CONTROL_H
+
+#include "base/err.h"
+#include "worker/exports.h"
+
+#define CONTROL_BODY_MAX (64 * 1024)
+
+struct control;
+
+/* @listen_fd stays the caller's. @metrics_listen: "" or ADDRESS:PORT. @supervisor_fd: -1 = attach
+ * is not possible. @nbd_socket goes into the URIs. Strings are copied. */
+int control_start(int listen_fd, const char *metrics_listen, struct exports *x, int supervisor_fd,
+		  const char *nbd_socket, struct control **out, struct err *err);
+
+/* Waits for requests that run. */
+void control_stop(struct control *c);
+
+#endif
