@@ -1,0 +1,202 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* cairn mount, umount: in the caller's mount namespace, which is why the daemon doesn't do it. */
+#include <errno.h>
+#include <fcntl.h>
+#include <getopt.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <unistd.h>
+
+#include "base/mounts.h"
+#include "cli/cli.h"
+#include "cli/fstype.h"
+#include "control/client.h"
+
+static const char mount_usage[] =
+	"Usage: cairn mount URL DIR [--name NAME] [--fs TYPE] [--way WAY] [--refresh]\n"
+	"Attach the image at URL and mount it on DIR: read-only, nosuid, nodev.\n"
+	"\n"
+	"  --name NAME   serve it as NAME (default: made from the URL)\n"
+	"  --fs TYPE     erofs, ext4, xfs, squashfs (default: what the image holds)\n"
+	"  --way WAY     auto (default) or nbdfuse\n"
+	"  --refresh     ask the origin for the manifest, however fresh the stored one is\n";
+
+static const char umount_usage[] =
+	"Usage: cairn umount DIR\n"
+	"Unmount what `cairn mount` mounted on DIR, and detach its device unless it is mounted\n"
+	"elsewhere too.\n";
+
+struct mount_wishes {
+	const char *url, *dir, *name, *fs, *way;
+	bool refresh, help;
+};
+
+static int mount_parse_args(int argc, char **argv, struct mount_wishes *w)
+{
+	static const struct option options[] = {
+		{"name", required_argument, NULL, 'n'}, {"fs", required_argument, NULL, 't'},
+		{"way", required_argument, NULL, 'w'},	{"refresh", no_argument, NULL, 'r'},
+		{"help", no_argument, NULL, 'h'},	{NULL, 0, NULL, 0},
+	};
+	int opt;
+
+	*w = (struct mount_wishes){.way = "auto"};
+	while ((opt = getopt_long(argc, argv, "h", options, NULL)) != -1) {
+		if (opt == 'n')
+			w->name = optarg;
+		else if (opt == 't')
+			w->fs = optarg;
+		else if (opt == 'w')
+			w->way = optarg;
+		else if (opt == 'r')
+			w->refresh = true;
+		else if (opt == 'h')
+			w->help = true;
+		else
+			return 2;
+	}
+	if (w->help)
+		return 0;
+	if (optind + 2 != argc)
+		return cli_usage_error(argv[0], "takes a URL and a folder");
+	w->url = argv[optind];
+	w->dir = argv[optind + 1];
+	return 0;
+}
+
+static int folder_check(const char *dir, struct err *err)
+{
+	struct stat st;
+
+	if (geteuid() != 0)
+		return err_set(err, -EPERM, "mounting needs root");
+	if (stat(dir, &st))
+		return err_set(err, -errno, "%s: %s%s", dir, strerror(errno),
+			       errno == ENOENT ? "; make it first (mkdir)" : "");
+	if (!S_ISDIR(st.st_mode))
+		return err_set(err, -ENOTDIR, "%s is no folder", dir);
+	return 0;
+}
+
+static int device_mount(const char *device, const char *dir, const char *fs, struct err *err)
+{
+	char found[FSTYPE_MAX];
+
+	if (!fs) {
+		int rc = fstype_detect(device, found, err);
+
+		if (rc)
+			return rc;
+		fs = found;
+	}
+	if (!mount(device, dir, fs, MS_RDONLY | MS_NOSUID | MS_NODEV, fstype_options(fs)))
+		return 0;
+	if (errno == ENODEV)
+		return err_set(err, -ENODEV, "this kernel knows no file system %s (modprobe %s?)",
+			       fs, fs);
+	return err_set(err, -errno, "mounting %s (%s) on %s: %s", device, fs, dir, strerror(errno));
+}
+
+int cli_mount(int argc, char **argv)
+{
+	struct mount_wishes w;
+	struct err err = {0}, ignored = {0};
+	cJSON *reply;
+	int rc = mount_parse_args(argc, argv, &w);
+
+	if (rc)
+		return rc;
+	if (w.help)
+		return fputs(mount_usage, stdout) < 0;
+	if (folder_check(w.dir, &err) ||
+	    cli_export_post(w.url, w.name, w.way, w.refresh, &reply, &err))
+		return cli_fail(argv[0], &err);
+	rc = device_mount(cli_text(reply, "device"), w.dir, w.fs, &err);
+	/* as it was before, unless someone else attached it */
+	if (rc && cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(reply, "newly_attached")) &&
+	    cli_export_delete(cli_text(reply, "name"), false, &ignored))
+		fprintf(stderr, "cairn: %s: and detaching it again: %s\n", argv[0], ignored.text);
+	cJSON_Delete(reply);
+	return rc ? cli_fail(argv[0], &err) : 0;
+}
+
+/* The /dev path of a block device's number. */
+static int device_path(unsigned major, unsigned minor, char out[PATH_MAX])
+{
+	char link[64], target[PATH_MAX];
+	ssize_t n;
+
+	snprintf(link, sizeof(link), "/sys/dev/block/%u:%u", major, minor);
+	n = readlink(link, target, sizeof(target) - 1);
+	if (n < 0)
+		return -errno;
+	target[n] = 0;
+	snprintf(out, PATH_MAX, "/dev/%.*s", 255,
+		 strrchr(target, '/') ? strrchr(target, '/') + 1 : target);
+	return 0;
+}
+
+/* The device mounted on @dir, if the daemon made it. */
+static int device_find(const char *dir, struct mount_entry *m, char device[PATH_MAX],
+		       struct err *err)
+{
+	char *real = realpath(dir, NULL), *path;
+	bool mounted;
+	int rc;
+
+	if (!real)
+		return err_set(err, -errno, "%s: %s", dir, strerror(errno));
+	mounted = mounts_find_point("/proc/self/mountinfo", real, m);
+	free(real);
+	if (!mounted)
+		return err_set(err, -EINVAL, "nothing is mounted on %s", dir);
+	if (m->major == 0 || device_path(m->major, m->minor, device))
+		return err_set(err, -EINVAL,
+			       "%s is not a mount of ours (%s, no block device); use umount", dir,
+			       m->type);
+	path = client_path("/v1/exports/", device);
+	rc = path ? cli_ask("GET", path, NULL, NULL, err) : err_set(err, -ENOMEM, "out of memory");
+	free(path);
+	if (rc == -ENOENT)
+		return err_set(err, rc, "%s is not a mount of ours: its device is %s; use umount",
+			       dir, device);
+	return rc;
+}
+
+static int unmount(const char *dir, struct err *err)
+{
+	struct mount_entry m;
+	char device[PATH_MAX];
+	int rc = device_find(dir, &m, device, err);
+
+	if (rc)
+		return rc;
+	if (umount2(dir, 0))
+		return err_set(err, -errno, "%s: %s%s", dir, strerror(errno),
+			       errno == EBUSY ? "; end what uses it (fuser -vm DIR)" : "");
+	if (mounts_find_device("/proc/self/mountinfo", m.major, m.minor, &m))
+		return 0; /* the other mount's umount detaches */
+	rc = cli_export_delete(device, false, err);
+	return rc ? err_prefix(err, "%s is unmounted, but %s stays", dir, device) : 0;
+}
+
+int cli_umount(int argc, char **argv)
+{
+	static const struct option options[] = {{"help", no_argument, NULL, 'h'},
+						{NULL, 0, NULL, 0}};
+	struct err err = {0};
+	int opt = getopt_long(argc, argv, "h", options, NULL);
+
+	if (opt == 'h')
+		return fputs(umount_usage, stdout) < 0;
+	if (opt != -1)
+		return 2;
+	if (optind + 1 != argc)
+		return cli_usage_error(argv[0], "takes one folder");
+	return unmount(argv[optind], &err) ? cli_fail(argv[0], &err) : 0;
+}
