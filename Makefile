@@ -93,7 +93,6 @@ $(BUILD)/system/%: $(BUILD)/obj/tests/system/%.o $(BUILD)/obj/libcairn.a
 	$(Q)mkdir -p $(@D)
 	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(PKG_LIBS)
 
-
 # ---- tests and demo ----
 
 # On a fresh machine there is no compiler yet: set-up first, then everything else in a make of its own.
@@ -119,4 +118,18 @@ system: all
 	$(Q)tests/system/run --loop $(or $(LOOP),auto) $(TEST)
 
 .PHONY: all unit-build format lint clean test demo unit system
+
+# ---- install ----
+
+# An existing cairnd.conf is the operator's and stays.
+install: all
+	install -D -m 0755 $(BUILD)/cairn $(DESTDIR)$(PREFIX)/bin/cairn
+	install -D -m 0755 $(BUILD)/cairnd $(DESTDIR)$(PREFIX)/sbin/cairnd
+	install -d $(DESTDIR)$(PREFIX)/lib/systemd/system $(DESTDIR)/etc/cairn
+	sed 's|@sbindir@|$(PREFIX)/sbin|' deploy/systemd/cairnd.service \
+		> $(DESTDIR)$(PREFIX)/lib/systemd/system/cairnd.service
+	test -e $(DESTDIR)/etc/cairn/cairnd.conf || \
+		install -m 0644 deploy/cairnd.conf $(DESTDIR)/etc/cairn/cairnd.conf
+
+.PHONY: install
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
