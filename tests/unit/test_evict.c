@@ -7,7 +7,8 @@
 
 struct bed {
 	_Atomic uint64_t stored[2][N];
-	_Atomic uint8_t heat[2][N], pins[2][N];
+	_Atomic uint8_t heat[2][N];
+	_Atomic uint32_t pins[2][N];
 	struct evict_set set[2];
 	struct evict_set *sets[2];
 	struct evict_hand hand;

@@ -305,6 +305,43 @@ static void space_is_not_freed_under_a_reader(void **state)
 	assert_true(r.waited);
 }
 
+static void *publish_more(void *arg)
+{
+	struct bed *b = arg;
+
+	put(b, 128, 64, 3);
+	return NULL;
+}
+
+/* The eviction waits for the data thread's turn to end, so nothing in that turn may wait for it. */
+static void a_data_thread_never_waits_for_an_eviction(void **state)
+{
+	struct bed *b = *state;
+	pthread_t t;
+
+	bed_close(b);
+	bed_open(b, 8 * MIB);
+	put(b, 0, 64, 1);
+	put(b, 64, 64, 2);
+	object_hold(b->o, 1);
+	quiesce_enter(store_quiesce(b->store), 0);
+	assert_int_equal(object_resident(b->o, 0, 1), 1);
+	assert_int_equal(pthread_create(&t, NULL, publish_more, b), 0);
+	while (object_resident(b->o, 0, 1))
+		usleep(100); /* the eviction has begun, and waits for this thread */
+	object_hold(b->o, 0);
+	assert_int_equal(object_resident(b->o, 0, 1), 0);
+	object_unpin(b->o, 0);
+	assert_int_equal(object_resident(b->o, 4 * MIB, 4 * MIB), 4 * MIB);
+	object_close(b->o);
+	b->o->users++;
+	assert_int_equal(object_resident(b->o, 8 * MIB, 1), 0);
+	quiesce_leave(store_quiesce(b->store), 0);
+	pthread_join(t, NULL);
+	assert_int_equal(object_resident(b->o, 8 * MIB, 4 * MIB), 4 * MIB);
+	object_unpin(b->o, 1);
+}
+
 static void forgotten_blocks_are_gone_from_disk_too(void **state)
 {
 	struct bed *b = *state;
@@ -352,6 +389,7 @@ int main(void)
 		T(pinned_extents_are_never_evicted),
 		T(zero_blocks_take_no_space_and_survive_eviction_only_in_memory),
 		T(space_is_not_freed_under_a_reader),
+		T(a_data_thread_never_waits_for_an_eviction),
 		T(forgotten_blocks_are_gone_from_disk_too),
 		T(attributes_are_whole_and_bounded),
 	};

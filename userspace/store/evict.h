@@ -19,7 +19,7 @@ struct evict_set {
 	uint64_t extents;
 	const _Atomic uint64_t *stored; /* per extent: one bit a block that takes space */
 	_Atomic uint8_t *heat;		/* per extent: raised by readers, lowered by the hand */
-	const _Atomic uint8_t *pins;	/* per extent: > 0 = stays */
+	const _Atomic uint32_t *pins;	/* per extent: > 0 = stays */
 	bool pinned;			/* the whole object stays */
 };
 

@@ -47,7 +47,7 @@ void object_free(struct object *o)
 	words_free(o->suspect, o->extents, 8);
 	words_free(o->stored, o->extents, 8);
 	words_free(o->heat, o->extents, 1);
-	words_free(o->pins, o->extents, 1);
+	words_free(o->pins, o->extents, 4);
 	close_fd(o->sums_fd);
 	close_fd(o->present_fd);
 	close_fd(o->data_fd);
@@ -83,7 +83,7 @@ static int object_alloc_words(struct object *o)
 	o->suspect = words_new(o->extents, 8);
 	o->stored = words_new(o->extents, 8);
 	o->heat = words_new(o->extents, 1);
-	o->pins = words_new(o->extents, 1);
+	o->pins = words_new(o->extents, 4);
 	if (!o->ready || !o->suspect || !o->stored || !o->heat || !o->pins)
 		return -ENOMEM;
 	o->set = (struct evict_set){o->extents, o->stored, o->heat, o->pins, false};
@@ -304,9 +304,7 @@ int object_open(struct store *s, const struct object_id *id, bool own_sums, stru
 
 void object_close(struct object *o)
 {
-	pthread_mutex_lock(&o->store->lock);
-	o->users--;
-	pthread_mutex_unlock(&o->store->lock);
+	atomic_fetch_sub(&o->users, 1);
 }
 
 int store_object_attr_read(struct store *s, const struct object_id *id, const char *attr, size_t limit,
@@ -347,6 +345,11 @@ void object_pin(struct object *o, uint64_t extent)
 	pthread_mutex_lock(&o->store->lock);
 	atomic_fetch_add(&o->pins[extent], 1);
 	pthread_mutex_unlock(&o->store->lock);
+}
+
+void object_hold(struct object *o, uint64_t extent)
+{
+	atomic_fetch_add(&o->pins[extent], 1);
 }
 
 void object_unpin(struct object *o, uint64_t extent)
@@ -454,22 +457,27 @@ void object_forget(struct object *o, uint64_t extent, uint64_t mask)
 	atomic_fetch_add(&o->store->counters.recheck_failures, (uint64_t)__builtin_popcountll(was));
 }
 
-uint64_t object_hide(struct object *o, uint64_t extent)
+int object_hide(struct object *o, uint64_t extent, uint64_t *mask)
 {
-	uint64_t mask = atomic_load(&o->stored[extent]);
+	uint64_t was = atomic_load(&o->stored[extent]), visible;
+	int rc;
 
 	/* Zero blocks stay ready: the hole that is left reads as zeros. */
-	atomic_fetch_and(&o->ready[extent], ~mask);
-	if (write_present(o, extent, 0) < 0) {
-		/* The file still names the blocks, so they must stay; suspect is the safe side. */
-		atomic_fetch_or(&o->suspect[extent], mask);
-		atomic_fetch_add(&o->store->counters.write_errors, 1);
-		return 0;
+	visible = atomic_fetch_and(&o->ready[extent], ~was) & was;
+	/* object_hold() counts, then looks at `ready`; here it is the other way round, so one of the
+	 * two sees the other. */
+	rc = atomic_load(&o->pins[extent]) ? -EBUSY : write_present(o, extent, 0);
+	if (rc) {
+		atomic_fetch_or(&o->ready[extent], visible);
+		if (rc != -EBUSY)
+			atomic_fetch_add(&o->store->counters.write_errors, 1);
+		return rc;
 	}
 	atomic_store(&o->suspect[extent], 0);
 	atomic_store(&o->stored[extent], 0);
-	atomic_fetch_sub(&o->stored_blocks, (uint64_t)__builtin_popcountll(mask));
-	return mask;
+	atomic_fetch_sub(&o->stored_blocks, (uint64_t)__builtin_popcountll(was));
+	*mask = was;
+	return 0;
 }
 
 void object_punch(struct object *o, uint64_t extent, uint64_t mask)

@@ -27,9 +27,12 @@ static uint64_t evict_batch(struct store *s, uint64_t want)
 	while (n < EVICT_BATCH && freed < want &&
 	       evict_next(&s->hand, s->sets, s->nobjects, &set, &extent)) {
 		struct object *o = s->objects[set];
-		uint64_t mask = object_hide(o, extent);
+		uint64_t mask;
+		int rc = object_hide(o, extent, &mask);
 
-		if (!mask)
+		if (rc == -EBUSY)
+			continue;
+		if (rc)
 			break; /* the disk refuses even the bits: what is there stays */
 		victim[n].o = o;
 		victim[n].extent = extent;

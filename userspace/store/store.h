@@ -58,10 +58,11 @@ struct object {
 	int sums_fd; /* -1 for objects that are verified against a tree */
 	uint64_t extents;
 	_Atomic uint64_t *ready, *suspect, *stored;
-	_Atomic uint8_t *heat, *pins;
+	_Atomic uint8_t *heat;
+	_Atomic uint32_t *pins;
 	struct evict_set set;
 	_Atomic uint64_t stored_blocks, zero_blocks;
-	uint32_t users; /* object_open() less object_close(); under the store's lock */
+	_Atomic uint32_t users; /* object_open() less object_close() */
 };
 
 struct store_counters {
@@ -94,8 +95,12 @@ static inline void object_touch(struct object *o, uint64_t off)
 	evict_touch(&o->heat[off / STORE_EXTENT]);
 }
 
-/* Keep an extent from eviction. Pins nest (to 255). */
+/* Keep an extent from eviction. Pins nest.
+ * object_pin() waits for an eviction under way, so that nobody publishes what is about to be punched:
+ * by fill and control threads, never by a data thread (the eviction waits for those).
+ * object_hold() never waits: what is ready after it stays ready until object_unpin(). */
 void object_pin(struct object *o, uint64_t extent);
+void object_hold(struct object *o, uint64_t extent);
 void object_unpin(struct object *o, uint64_t extent);
 void object_pin_all(struct object *o, bool pinned);
 

@@ -27,9 +27,10 @@ struct clean;
 int object_load(struct store *s, const char *name, const struct clean *clean, struct object **out,
 		struct err *err);
 void object_free(struct object *o);
-/* Make an extent invisible and free of bits, on disk too; the mask that was stored, or 0 when the
- * present file can't be written (then nothing changed). Punch later, after quiesce_wait(). */
-uint64_t object_hide(struct object *o, uint64_t extent);
+/* Make an extent invisible and free of bits, on disk too; @mask is what was stored. Punch later, after
+ * quiesce_wait(). -EBUSY when a reader took hold of it meanwhile, or what the present file's write
+ * said: then nothing changed. */
+int object_hide(struct object *o, uint64_t extent, uint64_t *mask);
 void object_punch(struct object *o, uint64_t extent, uint64_t mask);
 
 int store_add(struct store *s, struct object *o); /* under the lock, or before threads */
