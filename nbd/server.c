@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <semaphore.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -316,6 +317,20 @@ static void wait_ready(struct nbd_server *s)
 		;
 }
 
+/* Signals go to other threads. SIGPIPE must not end the process either: sendfile has no
+ * MSG_NOSIGNAL, and a blocked signal of the thread's own is left pending for good. */
+static int thread_create(struct data_thread *t)
+{
+	sigset_t all, before;
+	int rc;
+
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &before);
+	rc = pthread_create(&t->pthread, NULL, thread_main, t);
+	pthread_sigmask(SIG_SETMASK, &before, NULL);
+	return rc;
+}
+
 static int thread_start(struct nbd_server *s, uint32_t idx, struct err *err)
 {
 	struct data_thread *t = thread_new(s, idx);
@@ -324,7 +339,7 @@ static int thread_start(struct nbd_server *s, uint32_t idx, struct err *err)
 	if (!t)
 		return err_set(err, -ENOMEM, "no memory for an NBD thread");
 	s->threads[idx] = t;
-	rc = pthread_create(&t->pthread, NULL, thread_main, t);
+	rc = thread_create(t);
 	if (rc)
 		return err_set(err, -rc, "cannot start an NBD thread: %s", strerror(rc));
 	t->started = true;

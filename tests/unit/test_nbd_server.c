@@ -633,6 +633,24 @@ static void client_that_leaves_with_reads_in_flight_leaks_nothing(void **state)
 	eventually(atomic_load(&exports[0].refs) == 0);
 }
 
+static void client_that_leaves_in_the_middle_of_a_reply_hurts_nobody(void **state)
+{
+	int other = open_export("one");
+	uint64_t cookie;
+
+	(void)state;
+	for (int i = 0; i < 50; i++) { /* some catch the server inside sendfile */
+		int fd = open_export("one");
+
+		ask_read(fd, 1, 0, 32 << 20);
+		assert_int_equal(hear(fd, &cookie), NBD_OK);
+		close(fd);
+	}
+	expect_read(other, 0, 4096);
+	eventually(count().connections == 1);
+	close(other);
+}
+
 static void miss_memory_bounds_what_is_in_flight(void **state)
 {
 	uint64_t cookie;
@@ -1002,6 +1020,7 @@ int main(void)
 		T(body_whose_rest_was_evicted_is_fetched_again),
 		T(body_that_cannot_be_completed_closes_and_is_never_padded),
 		T(client_that_leaves_with_reads_in_flight_leaks_nothing),
+		T(client_that_leaves_in_the_middle_of_a_reply_hurts_nobody),
 		T(miss_memory_bounds_what_is_in_flight),
 		T(one_read_passes_however_little_memory_there_is),
 		T(leaving_while_waiting_for_memory_is_clean),
