@@ -46,6 +46,16 @@ void nbd_budget_force(struct nbd_budget *b, uint64_t n)
 	pthread_mutex_unlock(&b->lock);
 }
 
+bool nbd_budget_has_line(struct nbd_budget *b)
+{
+	bool has_line;
+
+	pthread_mutex_lock(&b->lock);
+	has_line = !TAILQ_EMPTY(&b->line);
+	pthread_mutex_unlock(&b->lock);
+	return has_line;
+}
+
 static void line_advance(struct nbd_budget *b)
 {
 	struct nbd_budget_wait *w;

@@ -37,6 +37,9 @@ bool nbd_budget_take(struct nbd_budget *b, uint64_t want, struct nbd_budget_wait
 /* Take without waiting, over the limit if need be: for what must go on lest others never give back. */
 void nbd_budget_force(struct nbd_budget *b, uint64_t n);
 
+/* Whether somebody waits. */
+bool nbd_budget_has_line(struct nbd_budget *b);
+
 void nbd_budget_give(struct nbd_budget *b, uint64_t n);
 
 /* Leave the line. False: the grant was made already and its bytes are to be given back. */

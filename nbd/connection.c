@@ -130,6 +130,11 @@ static void count_protocol_error(struct nbd_thread *t)
 	atomic_fetch_add_explicit(&t->protocol_errors, 1, memory_order_relaxed);
 }
 
+static void stall_look_later(struct nbd_connection *c)
+{
+	loop_timer_set(c->thread->loop, &c->timer, clock_now_ns() + NBD_STALL_MS * NSEC_PER_MSEC);
+}
+
 static void connection_on_timer(struct loop_timer *timer)
 {
 	struct nbd_connection *c =
@@ -138,12 +143,13 @@ static void connection_on_timer(struct loop_timer *timer)
 	if (c->handshake) {
 		log_info("nbd", "client did not finish its handshake", "seconds=%u",
 			 NBD_HANDSHAKE_MS / 1000);
+		count_protocol_error(c->thread);
+		nbd_connection_close(c);
+	} else if (nbd_budget_has_line(c->thread->budget)) {
+		nbd_misses_let_go_all(c);
 	} else {
-		log_warn("nbd", "client does not read its replies; hanging up",
-			 "export=%s seconds=%u", c->export->name, NBD_STALL_MS / 1000);
+		stall_look_later(c);
 	}
-	count_protocol_error(c->thread);
-	nbd_connection_close(c);
 }
 
 void nbd_connection_start(struct nbd_connection *c, struct nbd_thread *t)
@@ -458,14 +464,12 @@ static enum nbd_pause connection_transmit(struct nbd_connection *c)
 /* A client that neither reads nor lets its misses' memory go, while others may wait for it. */
 static void stall_watch(struct nbd_connection *c, bool holds_memory, bool moved)
 {
-	struct loop *l = c->thread->loop;
-
 	if (c->handshake)
 		return;
 	if (!holds_memory)
-		loop_timer_cancel(l, &c->timer);
+		loop_timer_cancel(c->thread->loop, &c->timer);
 	else if (moved || !c->timer.slot)
-		loop_timer_set(l, &c->timer, clock_now_ns() + NBD_STALL_MS * NSEC_PER_MSEC);
+		stall_look_later(c);
 }
 
 static void connection_pause(struct nbd_connection *c, enum nbd_pause pause, bool moved)
@@ -476,6 +480,8 @@ static void connection_pause(struct nbd_connection *c, enum nbd_pause pause, boo
 		[NBD_PAUSE_READS] = 0,
 	};
 
+	if (pause == NBD_PAUSE_OUTPUT)
+		nbd_grant_return(c); /* the client may take for ever; it asks again */
 	stall_watch(c, pause == NBD_PAUSE_OUTPUT && nbd_misses_let_go(c), moved);
 	if (c->in_at == c->in_len && c->out_at == c->out_len)
 		buffers_return(c);

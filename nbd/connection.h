@@ -47,7 +47,7 @@
 #define NBD_REFETCH_LEN (1U << 20) /* bytes brought in at a time when a reply lost its store */
 
 #define NBD_HANDSHAKE_MS 10000U
-#define NBD_STALL_MS	 30000U /* holding misses' memory without reading a byte */
+#define NBD_STALL_MS	 1000U /* a client reads nothing, holds misses' memory, and others wait for it */
 
 struct nbd_buffers {
 	struct nbd_buffers *next; /* among the thread's spare ones */
@@ -103,7 +103,7 @@ struct nbd_connection {
 	struct nbd_thread *thread;
 	int fd;
 	struct loop_watch *watch;
-	struct loop_timer timer; /* the handshake's deadline; later, a stalled client's */
+	struct loop_timer timer; /* the handshake's deadline; later, a stalled client's look */
 	struct loop_post post;	 /* its way to the thread; later, a grant's */
 	LIST_ENTRY(nbd_connection) all;
 	TAILQ_ENTRY(nbd_connection) turn;
@@ -170,6 +170,9 @@ enum nbd_pause nbd_miss_answer(struct nbd_connection *c);
 
 /* The client does not read: let go of data that the store has by now. True if some is still held. */
 bool nbd_misses_let_go(struct nbd_connection *c);
+
+/* Let go of all data, to be read again when the client reads. */
+void nbd_misses_let_go_all(struct nbd_connection *c);
 
 void nbd_miss_free(struct nbd_miss *m);
 void nbd_misses_drop(struct nbd_connection *c);

@@ -374,6 +374,13 @@ enum nbd_pause nbd_miss_answer(struct nbd_connection *c)
 	return NBD_GO_ON;
 }
 
+static void done_becomes_again(struct nbd_connection *c, struct nbd_miss *m)
+{
+	miss_let_go(m);
+	TAILQ_REMOVE(&c->done, m, line);
+	TAILQ_INSERT_TAIL(&c->again, m, line);
+}
+
 bool nbd_misses_let_go(struct nbd_connection *c)
 {
 	struct nbd_export *e = c->export;
@@ -381,18 +388,29 @@ bool nbd_misses_let_go(struct nbd_connection *c)
 	uint64_t fd_off;
 	int fd;
 
-	if (!e)
-		return false;
 	for (m = TAILQ_FIRST(&c->done); m; m = next) {
 		next = TAILQ_NEXT(m, line);
 		if (m->asked || m->rc)
 			continue;
 		m->asked = true;
-		if (e->ops->resident(e, m->read.off, m->read.len, &fd, &fd_off) < m->read.len)
-			continue;
-		miss_let_go(m);
-		TAILQ_REMOVE(&c->done, m, line);
-		TAILQ_INSERT_TAIL(&c->again, m, line);
+		if (e->ops->resident(e, m->read.off, m->read.len, &fd, &fd_off) == m->read.len)
+			done_becomes_again(c, m);
 	}
 	return !TAILQ_EMPTY(&c->done) || c->body.kind == NBD_BODY_MEMORY;
+}
+
+void nbd_misses_let_go_all(struct nbd_connection *c)
+{
+	struct nbd_miss *m, *next;
+
+	for (m = TAILQ_FIRST(&c->done); m; m = next) {
+		next = TAILQ_NEXT(m, line);
+		if (!m->rc)
+			done_becomes_again(c, m);
+	}
+	if (c->body.kind == NBD_BODY_MEMORY) {
+		nbd_miss_free(c->body.miss);
+		c->body.miss = NULL;
+		c->body.kind = NBD_BODY_FILE; /* which fetches again what is not resident */
+	}
 }
