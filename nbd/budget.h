@@ -34,7 +34,8 @@ void nbd_budget_free(struct nbd_budget *b); /* nobody in line, all given back */
 /* True: @want bytes are the caller's. False: @w stands in line, and w->granted will be called. */
 bool nbd_budget_take(struct nbd_budget *b, uint64_t want, struct nbd_budget_wait *w);
 
-/* Take without waiting, over the limit if need be: for what must go on lest others never give back. */
+/* Take without waiting, over the limit if need be: for what must go on lest others never give back.
+ */
 void nbd_budget_force(struct nbd_budget *b, uint64_t n);
 
 /* Whether somebody waits. */

@@ -203,8 +203,8 @@ static enum nbd_pause connection_receive(struct nbd_connection *c)
 	return errno == EAGAIN ? NBD_PAUSE_INPUT : NBD_PAUSE_END;
 }
 
-enum nbd_pause nbd_connection_send(struct nbd_connection *c, const void *body, size_t len, int flags,
-				   size_t *body_sent)
+enum nbd_pause nbd_connection_send(struct nbd_connection *c, const void *body, size_t len,
+				   int flags, size_t *body_sent)
 {
 	*body_sent = 0;
 	while (c->out_at < c->out_len || *body_sent < len) {
@@ -330,8 +330,7 @@ static void reply_status(struct nbd_connection *c, const struct nbd_request *r)
 	if (n < 1)
 		reply_plain(c, r, NBD_EIO);
 	else
-		c->out_len +=
-			(uint32_t)nbd_put_status(c->buffers->out + c->out_len, r, runs, n);
+		c->out_len += (uint32_t)nbd_put_status(c->buffers->out + c->out_len, r, runs, n);
 }
 
 /* Not GO_ON: @r is still unanswered and comes again. */

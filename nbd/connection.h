@@ -29,11 +29,11 @@
 #include "nbd/transmission.h"
 
 #define NBD_IN_LEN  (64U << 10)
-#define NBD_OUT_LEN (128U << 10)
+#define NBD_OUT_LEN (192U << 10) /* 32 reads of 4 KiB go in one send */
 
-/* Reads below this are copied into `out`; from here on the file is sent from (DESIGN.md: on AF_UNIX
- * the two cost the same at 16 KiB). */
-#define NBD_SMALL_LEN (16U << 10)
+/* Reads below this are copied into `out` and sent together; from here on the file is sent from. At
+ * QD16 on AF_UNIX copying costs 4.4 us against 7.0 at 16 KiB, and as much as sendfile at 32 KiB. */
+#define NBD_SMALL_LEN (32U << 10)
 
 /* Room in `out` before a request is looked at: any small reply fits. */
 #define NBD_OUT_ROOM (NBD_SMALL_LEN + NBD_REPLY_MAX)
@@ -47,7 +47,8 @@
 #define NBD_REFETCH_LEN (1U << 20) /* bytes brought in at a time when a reply lost its store */
 
 #define NBD_HANDSHAKE_MS 10000U
-#define NBD_STALL_MS	 1000U /* a client reads nothing, holds misses' memory, and others wait for it */
+#define NBD_STALL_MS                                                                               \
+	1000U /* a client reads nothing, holds misses' memory, and others wait for it */
 
 struct nbd_buffers {
 	struct nbd_buffers *next; /* among the thread's spare ones */
@@ -61,7 +62,8 @@ struct nbd_thread {
 	struct loop *loop;
 	uint32_t idx;
 	_Atomic uint32_t open; /* connections, and those on their way here */
-	LIST_HEAD(, nbd_connection) connections; /* closed ones that still wait for reads, too */
+	LIST_HEAD(nbd_connections, nbd_connection)
+	connections; /* closed ones that still wait for reads, too */
 	TAILQ_HEAD(nbd_runnable, nbd_connection) runnable;
 	struct nbd_buffers *spare;
 	uint32_t spare_count;
@@ -69,7 +71,7 @@ struct nbd_thread {
 	_Atomic uint64_t requests, protocol_errors; /* written by the thread alone */
 };
 
-struct nbd_miss { /* one ops->read */
+struct nbd_miss {	      /* one ops->read */
 	struct nbd_read read; /* dst is `data` */
 	struct nbd_connection *c;
 	struct nbd_request request;
@@ -94,8 +96,8 @@ enum nbd_pause {
 /* The data of one read, sent after `out`, which ends in its header. */
 struct nbd_body {
 	enum { NBD_BODY_NONE, NBD_BODY_FILE, NBD_BODY_REFETCH, NBD_BODY_MEMORY } kind;
-	uint64_t off;  /* in the export, of the next byte */
-	uint32_t left; /* to send */
+	uint64_t off;	       /* in the export, of the next byte */
+	uint32_t left;	       /* to send */
 	struct nbd_miss *miss; /* MEMORY */
 };
 
@@ -108,8 +110,8 @@ struct nbd_connection {
 	LIST_ENTRY(nbd_connection) all;
 	TAILQ_ENTRY(nbd_connection) turn;
 	bool is_runnable;
-	bool readable;	  /* the socket may hold bytes */
-	bool is_ending;	  /* DISC or end of file: answer what is under way, then close */
+	bool readable;	/* the socket may hold bytes */
+	bool is_ending; /* DISC or end of file: answer what is under way, then close */
 	bool closed;
 	struct nbd_handshake *handshake; /* NULL once transmission began */
 	struct nbd_terms terms;
@@ -130,7 +132,8 @@ struct nbd_connection {
 
 /* connection.c */
 
-/* A connection that owns @fd (non-blocking), not yet on a thread; NULL without memory. Any thread. */
+/* A connection that owns @fd (non-blocking), not yet on a thread; NULL without memory. Any thread.
+ */
 struct nbd_connection *nbd_connection_new(int fd);
 
 /* Begin on @t, by whose loop this is called. */
@@ -150,8 +153,8 @@ void nbd_connection_run(struct nbd_connection *c);
 
 /* Send `out`, then, in the same call, @len bytes at @body (len may be 0). Moves on what was sent of
  * either; GO_ON when `out` is empty and *body_sent says how much of the body left. */
-enum nbd_pause nbd_connection_send(struct nbd_connection *c, const void *body, size_t len, int flags,
-				   size_t *body_sent);
+enum nbd_pause nbd_connection_send(struct nbd_connection *c, const void *body, size_t len,
+				   int flags, size_t *body_sent);
 
 /* NBD_OUT_ROOM bytes in `out`. */
 enum nbd_pause nbd_connection_make_room(struct nbd_connection *c);
@@ -168,7 +171,8 @@ enum nbd_pause nbd_body_send(struct nbd_connection *c);
 /* Answer the first of c->done, or serve the first of c->again. */
 enum nbd_pause nbd_miss_answer(struct nbd_connection *c);
 
-/* The client does not read: let go of data that the store has by now. True if some is still held. */
+/* The client does not read: let go of data that the store has by now. True if some is still held.
+ */
 bool nbd_misses_let_go(struct nbd_connection *c);
 
 /* Let go of all data, to be read again when the client reads. */
@@ -182,7 +186,7 @@ void nbd_grant_init(struct nbd_connection *c);
 void nbd_grant_return(struct nbd_connection *c);
 
 /* server.c */
-void nbd_thread_ended_one(struct nbd_thread *t); /* a connection was freed */
+void nbd_thread_ended_one(struct nbd_thread *t);  /* a connection was freed */
 void nbd_thread_closed_one(struct nbd_thread *t); /* a connection hung up */
 struct nbd_directory *nbd_thread_directory(struct nbd_thread *t);
 

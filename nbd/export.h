@@ -45,7 +45,7 @@ struct nbd_export_ops {
 	/* Advice to bring a range in; returns at once. */
 	void (*cache)(struct nbd_export *e, uint64_t off, uint32_t len);
 
-	/* @reads reads with @bytes bytes were answered from resident blocks by this thread. */
+	/* One read was answered from resident blocks. Called on data threads. */
 	void (*served)(struct nbd_export *e, uint64_t off, uint32_t len);
 
 	struct nbd_export *(*ref)(struct nbd_export *e);

@@ -186,7 +186,8 @@ static void option_list(struct nbd_handshake *h, uint32_t len)
 	acknowledge(h, NBD_OPT_LIST);
 }
 
-static void info_reply(struct nbd_handshake *h, uint32_t option, struct nbd_export *e, uint16_t type)
+static void info_reply(struct nbd_handshake *h, uint32_t option, struct nbd_export *e,
+		       uint16_t type)
 {
 	struct nbd_wire_info_export export = {
 		.type = htobe16(type),

@@ -6,8 +6,8 @@
  *	           `------> BROKEN	no NBD client of ours, or one past the limits: close
  *
  * Unknown and malformed options are refused and framing is kept. Options of up to
- * NBD_OPTION_DATA_MAX bytes are looked at whole; longer ones, up to NBD_OPTION_SKIP_MAX, are skipped
- * and refused; beyond that the connection is broken.
+ * NBD_OPTION_DATA_MAX bytes are looked at whole; longer ones, up to NBD_OPTION_SKIP_MAX, are
+ *skipped and refused; beyond that the connection is broken.
  */
 #ifndef NBD_HANDSHAKE_H
 #define NBD_HANDSHAKE_H
@@ -38,8 +38,8 @@ struct nbd_handshake {
 	char context_export[NBD_NAME_MAX + 1]; /* ..for the export of this name only */
 	uint32_t skip;			       /* bytes of an oversized option still to come */
 	uint32_t skip_option;
-	struct nbd_export *export;	       /* referenced, once READY; taken by the caller */
-	uint8_t *out;			       /* to be sent; the caller moves `out_sent` */
+	struct nbd_export *export; /* referenced, once READY; taken by the caller */
+	uint8_t *out;		   /* to be sent; the caller moves `out_sent` */
 	size_t out_len, out_sent, out_cap;
 };
 
@@ -50,8 +50,8 @@ void nbd_handshake_init(struct nbd_handshake *h, struct nbd_directory *d);
 void nbd_handshake_free(struct nbd_handshake *h);
 
 /* Takes at most one client flags field or option from @in, and returns how many bytes it took: 0
- * when more must come first (a buffer of 16 + NBD_OPTION_DATA_MAX bytes always suffices) or when the
- * machine ended. Bytes after the option that made it READY belong to transmission. */
+ * when more must come first (a buffer of 16 + NBD_OPTION_DATA_MAX bytes always suffices) or when
+ * the machine ended. Bytes after the option that made it READY belong to transmission. */
 size_t nbd_handshake_feed(struct nbd_handshake *h, const uint8_t *in, size_t len);
 
 /* Transmission flags that this handshake leads to. */

@@ -9,8 +9,8 @@
 #include <stdint.h>
 
 /* Handshake */
-#define NBD_MAGIC	  0x4e42444d41474943ULL /* "NBDMAGIC" */
-#define NBD_OPTION_MAGIC  0x49484156454f5054ULL /* "IHAVEOPT" */
+#define NBD_MAGIC	   0x4e42444d41474943ULL /* "NBDMAGIC" */
+#define NBD_OPTION_MAGIC   0x49484156454f5054ULL /* "IHAVEOPT" */
 #define NBD_OPTREPLY_MAGIC 0x0003e889045565a9ULL
 
 #define NBD_FLAG_FIXED_NEWSTYLE (1U << 0) /* handshake flags, and the client's echo of them */

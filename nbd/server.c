@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Data threads and the connections spread over them.
  *
- * Thread 0 also accepts. A connection is made there, posted to the thread with the fewest, and never
- * moves again. All that reaches a thread from outside is a post: connections, sweeps, the end.
+ * Thread 0 also accepts. A connection is made there, posted to the thread with the fewest, and
+ * never moves again. All that reaches a thread from outside is a post: connections, sweeps, the
+ * end.
  */
 #include "nbd/server.h"
 
@@ -20,8 +21,8 @@
 #include "base/log.h"
 #include "nbd/connection.h"
 
-#define ACCEPTS_A_TURN	 16
-#define ACCEPT_PAUSE_NS	 (100 * NSEC_PER_MSEC) /* when descriptors or memory ran out */
+#define ACCEPTS_A_TURN	16
+#define ACCEPT_PAUSE_NS (100 * NSEC_PER_MSEC) /* when descriptors or memory ran out */
 
 struct data_thread {
 	struct nbd_thread nbd; /* first: what connections know of it */
@@ -111,7 +112,8 @@ static void thread_sweep(struct loop_post *p)
 		(struct data_thread *)((char *)p - offsetof(struct data_thread, sweep));
 	struct nbd_connection *c, *next;
 
-	atomic_store(&t->sweep_posted, false); /* before looking: later marks get a sweep of their own */
+	atomic_store(&t->sweep_posted,
+		     false); /* before looking: later marks get a sweep of their own */
 	for (c = LIST_FIRST(&t->nbd.connections); c; c = next) {
 		next = LIST_NEXT(c, all);
 		if (c->export && atomic_load(&c->export->closing))
@@ -304,7 +306,8 @@ static void thread_begin_accepting(struct loop_post *p)
 		(struct nbd_server *)((char *)p - offsetof(struct nbd_server, accept_stop));
 
 	p->fn = accept_stop;
-	s->listener = loop_watch(s->threads[0]->nbd.loop, s->cfg.listen_fd, EPOLLIN, accept_some, s);
+	s->listener =
+		loop_watch(s->threads[0]->nbd.loop, s->cfg.listen_fd, EPOLLIN, accept_some, s);
 	if (!s->listener)
 		log_error("nbd", "the NBD socket cannot be watched", "error=\"%s\"",
 			  strerror(errno));

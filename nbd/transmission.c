@@ -123,8 +123,7 @@ size_t nbd_put_read_header(uint8_t *out, const struct nbd_request *r, const stru
 		return put_simple(out, r->cookie, NBD_OK);
 	if (r->len == 0) /* an empty data chunk is not lawful */
 		return put_chunk(out, r->cookie, NBD_REPLY_TYPE_NONE, 0);
-	n = put_chunk(out, r->cookie, NBD_REPLY_TYPE_OFFSET_DATA,
-		      (uint32_t)sizeof(off) + r->len);
+	n = put_chunk(out, r->cookie, NBD_REPLY_TYPE_OFFSET_DATA, (uint32_t)sizeof(off) + r->len);
 	memcpy(out + n, &off, sizeof(off));
 	return n + sizeof(off);
 }
@@ -148,7 +147,8 @@ size_t nbd_put_plain(uint8_t *out, const struct nbd_request *r, const struct nbd
 	return n + sizeof(e);
 }
 
-size_t nbd_put_status(uint8_t *out, const struct nbd_request *r, const struct nbd_extent *runs, int n)
+size_t nbd_put_status(uint8_t *out, const struct nbd_request *r, const struct nbd_extent *runs,
+		      int n)
 {
 	uint32_t id = htobe32(NBD_CONTEXT_ALLOCATION_ID);
 	size_t at = put_chunk(out, r->cookie, NBD_REPLY_TYPE_BLOCK_STATUS,

@@ -53,10 +53,12 @@ size_t nbd_put_plain(uint8_t *out, const struct nbd_request *r, const struct nbd
 		     uint32_t error);
 
 /* A block-status reply of @n >= 1 runs, n <= NBD_STATUS_RUNS_MAX. */
-size_t nbd_put_status(uint8_t *out, const struct nbd_request *r, const struct nbd_extent *runs, int n);
+size_t nbd_put_status(uint8_t *out, const struct nbd_request *r, const struct nbd_extent *runs,
+		      int n);
 
-/* Make what an export said lawful: no empty runs, at most @r->len bytes, neighbours of the same kind
- * as one, and one run only where REQ_ONE asks for it. Returns the runs left (0: it said nothing). */
+/* Make what an export said lawful: no empty runs, at most @r->len bytes, neighbours of the same
+ * kind as one, and one run only where REQ_ONE asks for it. Returns the runs left (0: it said
+ * nothing). */
 int nbd_status_trim(const struct nbd_request *r, struct nbd_extent *runs, int n);
 
 #endif

@@ -68,8 +68,8 @@ static void file_read(struct nbd_export *e, struct nbd_read *r, struct loop *l)
 	loop_pread(l, &f->read);
 }
 
-static int file_block_status(struct nbd_export *e, uint64_t off, uint32_t len, struct nbd_extent *out,
-			     int max)
+static int file_block_status(struct nbd_export *e, uint64_t off, uint32_t len,
+			     struct nbd_extent *out, int max)
 {
 	int n = 0;
 
@@ -123,7 +123,8 @@ static struct nbd_export *directory_find(struct nbd_directory *d, const char *na
 }
 
 static void directory_list(struct nbd_directory *d,
-			   bool (*fn)(void *arg, const char *name, const char *description), void *arg)
+			   bool (*fn)(void *arg, const char *name, const char *description),
+			   void *arg)
 {
 	(void)d;
 	fn(arg, file_export.nbd.name, file_export.nbd.description);

@@ -344,7 +344,7 @@ static void unknown_options_are_refused_and_framing_kept(void **state)
 	struct bed *b = *state;
 
 	greet_well(b);
-	say_option(b, 5, 0); /* STARTTLS */
+	say_option(b, 5, 0);  /* STARTTLS */
 	say_option(b, 11, 0); /* EXTENDED_HEADERS */
 	say_option(b, 0xdeadbeef, 7);
 	say(b, "unknown", 7);
@@ -527,8 +527,8 @@ static void listing_contexts_answers_all_none_and_wildcard_queries(void **state)
 	static const struct {
 		const char *query;
 		bool found;
-	} cases[] = {{NULL, true},	{"base:", true},     {"base:allocation", true},
-		     {"base:x", false}, {"qemu:", false},    {"", false},
+	} cases[] = {{NULL, true},	{"base:", true},      {"base:allocation", true},
+		     {"base:x", false}, {"qemu:", false},     {"", false},
 		     {"base", false},	{"base:alloc", false}};
 	struct bed *b = *state;
 
@@ -540,9 +540,10 @@ static void listing_contexts_answers_all_none_and_wildcard_queries(void **state)
 		say_context(b, NBD_OPT_LIST_META_CONTEXT, "one", cases[i].query);
 		feed(b, 4096);
 		if (cases[i].found)
-			assert_memory_equal(expect(b, NBD_OPT_LIST_META_CONTEXT,
-						   NBD_REP_META_CONTEXT, &len) + 4,
-					    "base:allocation", 15);
+			assert_memory_equal(
+				expect(b, NBD_OPT_LIST_META_CONTEXT, NBD_REP_META_CONTEXT, &len) +
+					4,
+				"base:allocation", 15);
 		expect(b, NBD_OPT_LIST_META_CONTEXT, NBD_REP_ACK, NULL);
 		assert_int_equal(unheard(b), 0);
 		assert_false(b->h.context);
@@ -664,7 +665,8 @@ static void random_options_neither_crash_nor_leak(void **state)
 
 			say_option(b, (uint32_t)rand_r(&seed) % 12, len);
 			for (uint32_t j = 0; j < len; j++) {
-				uint8_t byte = rand_r(&seed) % 3 ? 0 : (uint8_t)(rand_r(&seed) % 16);
+				uint8_t byte =
+					rand_r(&seed) % 3 ? 0 : (uint8_t)(rand_r(&seed) % 16);
 
 				say(b, &byte, 1);
 			}

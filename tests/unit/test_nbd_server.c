@@ -33,9 +33,9 @@ static enum loop_kind kind;
 enum residence {
 	ALL,
 	NOTHING,
-	ODD_BLOCKS,   /* every other 64 KiB */
+	ODD_BLOCKS,	 /* every other 64 KiB */
 	LOST_ONCE_ASKED, /* the rest of a body is gone when it is looked for again */
-	ONCE_READ,    /* what was read once, all of it, is in the store */
+	ONCE_READ,	 /* what was read once, all of it, is in the store */
 };
 
 struct held_read {
@@ -57,7 +57,7 @@ struct bad_export {
 	_Atomic uint64_t read_to;
 	uint64_t asked_off;
 	pthread_mutex_t lock;
-	TAILQ_HEAD(, held_read) held;
+	TAILQ_HEAD(held_reads, held_read) held;
 };
 
 static struct bad_export exports[2];
@@ -146,8 +146,8 @@ static void release(struct bad_export *b)
 	pthread_mutex_unlock(&b->lock);
 }
 
-static int bad_block_status(struct nbd_export *e, uint64_t off, uint32_t len, struct nbd_extent *out,
-			    int max)
+static int bad_block_status(struct nbd_export *e, uint64_t off, uint32_t len,
+			    struct nbd_extent *out, int max)
 {
 	(void)e;
 	(void)off;
@@ -391,8 +391,9 @@ static int open_export_with(const char *name, bool structured)
 {
 	uint8_t greeting[18], out[256];
 	uint8_t go[] = {0, 0, 0, 3, (uint8_t)name[0], (uint8_t)name[1], (uint8_t)name[2], 0, 0};
-	uint8_t set[8 + 3 + 4 + 15] = {0, 0, 0, 3, (uint8_t)name[0], (uint8_t)name[1],
-				       (uint8_t)name[2], 0, 0, 0, 1, 0, 0, 0, 15};
+	uint8_t set[8 + 3 + 4 + 15] = {
+		0, 0, 0, 3, (uint8_t)name[0], (uint8_t)name[1], (uint8_t)name[2], 0, 0, 0, 1,
+		0, 0, 0, 15};
 	uint32_t flags = htobe32(3);
 	size_t n = sizeof(flags);
 	int fd = dial();
@@ -484,7 +485,7 @@ static void expect_hang_up(int fd)
 
 /* Sentences. */
 
-static const uint32_t lens[] = {0,     1,      511,     4096,    16383,	 16384,
+static const uint32_t lens[] = {0,     1,      511,	16384,	 32767,	  32768,
 				65536, 131072, 1000001, 4 << 20, 32 << 20};
 
 static void expect_reads_of_all_lens(int fd)
@@ -948,7 +949,7 @@ static void block_status_and_cache_reach_the_export(void **state)
 	uint8_t data[20];
 	uint64_t cookie;
 	int fd = open_export_with("one", true);
-	static const uint8_t two_runs[] = {0, 0, 0, 1, 0, 1, 0, 0, 0, 0,
+	static const uint8_t two_runs[] = {0, 0, 0, 1,	  0, 1, 0, 0, 0, 0,
 					   0, 0, 0, 0x0f, 0, 0, 0, 0, 0, 3};
 
 	(void)state;
@@ -978,8 +979,9 @@ static void turns_are_announced(void **state)
 
 static void handshake_and_requests_may_come_byte_by_byte(void **state)
 {
-	static const uint8_t talk[] = "\0\0\0\3IHAVEOPT\0\0\0\7\0\0\0\t\0\0\0\3one\0\0"
-				      "\x25\x60\x95\x13\0\0\0\0cookie!!\0\0\0\0\0\0\x10\0\0\0\0\x64";
+	static const uint8_t talk[] =
+		"\0\0\0\3IHAVEOPT\0\0\0\7\0\0\0\t\0\0\0\3one\0\0"
+		"\x25\x60\x95\x13\0\0\0\0cookie!!\0\0\0\0\0\0\x10\0\0\0\0\x64";
 	uint8_t heard[18 + 32 + 34 + 20 + 16 + 100];
 	int fd = dial();
 
@@ -1062,6 +1064,6 @@ int main(void)
 	}
 	loop_free(ring);
 	kind = LOOP_URING;
-	return failed + cmocka_run_group_tests_name("nbd_server on io_uring", tests, make_image,
-						    drop_image);
+	return failed +
+	       cmocka_run_group_tests_name("nbd_server on io_uring", tests, make_image, drop_image);
 }

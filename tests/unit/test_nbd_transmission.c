@@ -28,7 +28,7 @@ static uint32_t check(uint16_t type, uint16_t flags, uint64_t off, uint32_t len,
 
 static void request_is_read_as_the_wire_has_it(void **state)
 {
-	static const uint8_t wire[28] = {0x25, 0x60, 0x95, 0x13, 0, 8, 0, 7,  1, 2, 3, 4, 5, 6,
+	static const uint8_t wire[28] = {0x25, 0x60, 0x95, 0x13, 0, 8, 0, 7, 1,	 2, 3, 4, 5, 6,
 					 7,    8,    0,	   0,	 0, 1, 0, 0, 16, 0, 0, 2, 0, 1};
 	struct nbd_request r;
 
@@ -210,7 +210,7 @@ static void status_reply_carries_context_and_runs(void **state)
 	struct nbd_request r = {.type = NBD_CMD_BLOCK_STATUS, .len = 100};
 	struct nbd_extent runs[] = {{60, 0}, {40, 3}};
 	uint8_t out[NBD_REPLY_MAX];
-	static const uint8_t rest[] = {0, 0, 0, 20, 0, 0, 0, 1, 0, 0, 0, 60,
+	static const uint8_t rest[] = {0, 0, 0, 20, 0, 0, 0, 1,	 0, 0, 0, 60,
 				       0, 0, 0, 0,  0, 0, 0, 40, 0, 0, 0, 3};
 
 	(void)state;
@@ -247,7 +247,8 @@ static void budget_lets_one_pass_however_large(void **state)
 static void budget_lets_nobody_overtake(void **state)
 {
 	struct nbd_budget b;
-	struct nbd_budget_wait none, large = {.granted = count_grant}, little = {.granted = count_grant};
+	struct nbd_budget_wait none, large = {.granted = count_grant},
+				     little = {.granted = count_grant};
 
 	(void)state;
 	grants = 0;
@@ -264,7 +265,8 @@ static void budget_lets_nobody_overtake(void **state)
 static void leaving_the_line_lets_the_next_one_in(void **state)
 {
 	struct nbd_budget b;
-	struct nbd_budget_wait none, large = {.granted = count_grant}, little = {.granted = count_grant};
+	struct nbd_budget_wait none, large = {.granted = count_grant},
+				     little = {.granted = count_grant};
 
 	(void)state;
 	grants = 0;
