@@ -31,10 +31,10 @@ enum act {
 	CHANGED,	 /* good, under another ETag */
 	HUGE_HEADERS,
 	GARBAGE,
-	REDIRECT,	 /* to the server in s->redirect */
-	HEAD_REFUSED,	 /* 405 */
+	REDIRECT,     /* to the server in s->redirect */
+	HEAD_REFUSED, /* 405 */
 	NO_ETAG,
-	STATUS = 1000,	 /* STATUS + 404: that, with x-ms-error-code and a body */
+	STATUS = 1000, /* STATUS + 404: that, with x-ms-error-code and a body */
 };
 
 struct bad_server {
@@ -45,8 +45,8 @@ struct bad_server {
 	size_t nscript;
 	const uint8_t *blob;
 	size_t blob_len;
-	const char *error_code;	 /* of STATUS answers */
-	const char *extra;	 /* header lines of STATUS answers, each with \r\n */
+	const char *error_code; /* of STATUS answers */
+	const char *extra;	/* header lines of STATUS answers, each with \r\n */
 	const char *redirect;
 	_Atomic size_t requests;
 	_Atomic int connections, serving, most_serving;
@@ -101,42 +101,58 @@ static inline void reset(int fd)
 	setsockopt(fd, SOL_SOCKET, SO_LINGER, &hard, sizeof(hard));
 }
 
-/* Answer one request for [from, to] (whole = no range asked). False: close the connection. */
-static inline bool answer(struct bad_server *s, int fd, enum act act, bool head, bool whole, size_t from,
-			  size_t to)
+/* The answers that have nothing of the blob: 1 = keep the connection, 0 = close it, -1 = none such.
+ */
+static inline int answer_without_blob(struct bad_server *s, int fd, enum act act, bool head)
 {
-	size_t n = to - from + 1;
-	const char *etag = act == CHANGED ? "ETag: \"two\"\r\n" : act == NO_ETAG ? "" : "ETag: \"one\"\r\n";
-
 	if (act >= STATUS) {
-		say(fd, "HTTP/1.1 %d No\r\nContent-Length: %d\r\nx-ms-error-code: %s\r\n%s\r\n%s", act - STATUS,
-		    head ? 0 : 5, s->error_code ? s->error_code : "Some", s->extra ? s->extra : "",
-		    head ? "" : "sorry");
-		return true;
+		say(fd, "HTTP/1.1 %d No\r\nContent-Length: %d\r\nx-ms-error-code: %s\r\n%s\r\n%s",
+		    act - STATUS, head ? 0 : 5, s->error_code ? s->error_code : "Some",
+		    s->extra ? s->extra : "", head ? "" : "sorry");
+		return 1;
 	}
 	switch (act) {
 	case RESET:
 		reset(fd);
-		return false;
+		return 0;
 	case HANG_UP:
-		return false;
+		return 0;
 	case STALL:
 		wait_while_running(s);
-		return false;
+		return 0;
 	case GARBAGE:
 		say(fd, "this is not HTTP\r\n\r\n");
-		return false;
+		return 0;
 	case HUGE_HEADERS:
 		say(fd, "HTTP/1.1 206 Partial\r\n");
 		for (int i = 0; i < 40; i++)
 			say(fd, "X-%d: %04000d\r\n", i, 0);
-		return false;
+		return 0;
 	case REDIRECT:
-		say(fd, "HTTP/1.1 302 Elsewhere\r\nLocation: %s\r\nContent-Length: 0\r\n\r\n", s->redirect);
-		return true;
+		say(fd, "HTTP/1.1 302 Elsewhere\r\nLocation: %s\r\nContent-Length: 0\r\n\r\n",
+		    s->redirect);
+		return 1;
 	case HEAD_REFUSED:
 		say(fd, "HTTP/1.1 405 No\r\nContent-Length: 0\r\n\r\n");
-		return true;
+		return 1;
+	default:
+		return -1;
+	}
+}
+
+/* Answer one request for [from, to] (whole = no range asked). False: close the connection. */
+static inline bool answer(struct bad_server *s, int fd, enum act act, bool head, bool whole,
+			  size_t from, size_t to)
+{
+	size_t n = to - from + 1;
+	const char *etag = act == CHANGED   ? "ETag: \"two\"\r\n"
+			   : act == NO_ETAG ? ""
+					    : "ETag: \"one\"\r\n";
+	int early = answer_without_blob(s, fd, act, head);
+
+	if (early >= 0)
+		return early;
+	switch (act) {
 	case WHOLE_FOR_RANGE:
 		whole = true;
 		from = 0;
@@ -154,7 +170,9 @@ static inline bool answer(struct bad_server *s, int fd, enum act act, bool head,
 		break;
 	}
 	if (!whole && from >= s->blob_len) {
-		say(fd, "HTTP/1.1 416 No\r\nContent-Range: bytes */%zu\r\nContent-Length: 0\r\n\r\n", s->blob_len);
+		say(fd,
+		    "HTTP/1.1 416 No\r\nContent-Range: bytes */%zu\r\nContent-Length: 0\r\n\r\n",
+		    s->blob_len);
 		return true;
 	}
 	if (from + n > s->blob_len) {
@@ -251,7 +269,8 @@ static inline void *serve_connection(void *arg)
 			usleep(s->delay_ms * 1000);
 		s->serving--;
 		if (strncmp(buf, "PUT ", 4) == 0 && act == GOOD) {
-			say(c->fd, "HTTP/1.1 201 Created\r\nETag: \"new\"\r\nContent-Length: 0\r\n\r\n");
+			say(c->fd,
+			    "HTTP/1.1 201 Created\r\nETag: \"new\"\r\nContent-Length: 0\r\n\r\n");
 			continue;
 		}
 		more = answer(s, c->fd, act, strncmp(buf, "HEAD ", 5) == 0, !range, from, to);

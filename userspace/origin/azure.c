@@ -13,16 +13,17 @@
 #include "origin/azure_error.h"
 #include "origin/remote.h"
 
-#define BLOCK_ID_MAX	 92		/* base64 of 64 bytes, and NUL */
-#define BLOCK_LIST_LIMIT (32U << 20)	/* 50,000 blocks take about 7 MiB */
-#define WRITE_STALL	 6		/* times the stall time: a commit of 50,000 blocks thinks long */
+#define BLOCK_ID_MAX	 92	     /* base64 of 64 bytes, and NUL */
+#define BLOCK_LIST_LIMIT (32U << 20) /* 50,000 blocks take about 7 MiB */
+#define WRITE_STALL	 6 /* times the stall time: a commit of 50,000 blocks thinks long */
 
 /* BASE/CONTAINER/NAME?QUERY&SAS */
 static char *make_url(const struct origin *o, const char *name, const char *query, const char *sas)
 {
 	const struct url *u = &o->url;
 	size_t folder = url_encode(u->folder, "/", NULL, 0), n = url_encode(name, "/", NULL, 0);
-	size_t cap = strlen(u->base) + strlen(u->container) + folder + n + strlen(query) + strlen(sas) + 5;
+	size_t cap = strlen(u->base) + strlen(u->container) + folder + n + strlen(query) +
+		     strlen(sas) + 5;
 	char *s = malloc(cap), *p = s;
 
 	if (!s)
@@ -67,15 +68,17 @@ static int authorize(const struct remote_call *call, struct azure_string *s)
 	free(path);
 	if (rc)
 		return rc;
-	return http_request_header((struct http_request *)&call->http, "Authorization: SharedKey %s:%s",
-				   o->url.account, signature);
+	return http_request_header((struct http_request *)&call->http,
+				   "Authorization: SharedKey %s:%s", o->url.account, signature);
 }
 
 static int azure_prepare(struct http_request *r)
 {
-	static const char *const methods[] = {[HTTP_GET] = "GET", [HTTP_HEAD] = "HEAD", [HTTP_PUT] = "PUT"};
+	static const char *const methods[] = {
+		[HTTP_GET] = "GET", [HTTP_HEAD] = "HEAD", [HTTP_PUT] = "PUT"};
 	struct remote_call *call = (struct remote_call *)r;
-	struct azure_string s = {.method = methods[r->method], .content_length = r->body_len,
+	struct azure_string s = {.method = methods[r->method],
+				 .content_length = r->body_len,
 				 .content_type = call->content_type};
 	char date[30];
 	int rc = 0;
@@ -111,8 +114,9 @@ static void add_extra(struct remote_call *call, const char *name, const char *va
 	call->extra[call->nextra++] = (struct azure_header){name, value};
 }
 
-static int init_put(struct remote_call *call, struct origin_client *c, struct origin *o, const char *name,
-		    const char *query, const void *body, size_t len, struct err *err)
+static int init_put(struct remote_call *call, struct origin_client *c, struct origin *o,
+		    const char *name, const char *query, const void *body, size_t len,
+		    struct err *err)
 {
 	int rc = remote_call_init(call, c, o, name, query, err);
 
@@ -126,7 +130,8 @@ static int init_put(struct remote_call *call, struct origin_client *c, struct or
 }
 
 /* After an answer that was lost, "exists already" may mean our own bytes. */
-static bool is_ours(struct origin_client *c, struct origin *o, const char *name, const void *buf, size_t len)
+static bool is_ours(struct origin_client *c, struct origin *o, const char *name, const void *buf,
+		    size_t len)
 {
 	char *there;
 	size_t there_len;
@@ -248,7 +253,8 @@ static bool next_element(const char **p, const char *end, const char *tag, char 
 	return true;
 }
 
-static void each_block(const char *xml, size_t len, void (*fn)(void *, const char *, uint64_t), void *arg)
+static void each_block(const char *xml, size_t len, void (*fn)(void *, const char *, uint64_t),
+		       void *arg)
 {
 	const char *p = xml, *end = xml + len;
 	char b64[BLOCK_ID_MAX], size[24], id[65];
@@ -265,11 +271,13 @@ static void each_block(const char *xml, size_t len, void (*fn)(void *, const cha
 }
 
 static int azure_staged(struct origin_client *c, struct origin *o, const char *name,
-			void (*fn)(void *arg, const char *id, uint64_t len), void *arg, struct err *err)
+			void (*fn)(void *arg, const char *id, uint64_t len), void *arg,
+			struct err *err)
 {
 	struct remote_call call;
 	struct err why = {0};
-	int rc = remote_call_init(&call, c, o, name, "comp=blocklist&blocklisttype=uncommitted", err);
+	int rc = remote_call_init(&call, c, o, name, "comp=blocklist&blocklisttype=uncommitted",
+				  err);
 
 	if (rc)
 		return rc;

@@ -34,14 +34,15 @@ static bool is(const struct http_answer *a, const char *code)
 
 bool azure_error_is_container(const struct http_answer *a)
 {
-	return is(a, "ContainerNotFound") || is(a, "ContainerBeingDeleted") || is(a, "ResourceNotFound");
+	return is(a, "ContainerNotFound") || is(a, "ContainerBeingDeleted") ||
+	       is(a, "ResourceNotFound");
 }
 
 time_t azure_sas_time(const char *s)
 {
 	struct tm tm = {0};
-	int n = sscanf(s, "%4d-%2d-%2dT%2d:%2d:%2d", &tm.tm_year, &tm.tm_mon, &tm.tm_mday, &tm.tm_hour,
-		       &tm.tm_min, &tm.tm_sec);
+	int n = sscanf(s, "%4d-%2d-%2dT%2d:%2d:%2d", &tm.tm_year, &tm.tm_mon, &tm.tm_mday,
+		       &tm.tm_hour, &tm.tm_min, &tm.tm_sec);
 
 	if (n < 3)
 		return 0;
@@ -57,15 +58,18 @@ static bool sas_defect(const struct remote_call *call, char *why, size_t cap)
 	char v[64];
 	time_t now = time(NULL);
 
-	if (url_query_value(sas, "se", v, sizeof(v)) && azure_sas_time(v) && azure_sas_time(v) <= now) {
+	if (url_query_value(sas, "se", v, sizeof(v)) && azure_sas_time(v) &&
+	    azure_sas_time(v) <= now) {
 		snprintf(why, cap, "the SAS expired at %s: make a new one", v);
 		return true;
 	}
 	if (url_query_value(sas, "st", v, sizeof(v)) && azure_sas_time(v) > now) {
-		snprintf(why, cap, "the SAS is not valid before %s: wait, or check this node's clock", v);
+		snprintf(why, cap,
+			 "the SAS is not valid before %s: wait, or check this node's clock", v);
 		return true;
 	}
-	if (url_query_value(sas, "sp", v, sizeof(v)) && !strchr(v, need) && !(need == 'w' && strchr(v, 'c'))) {
+	if (url_query_value(sas, "sp", v, sizeof(v)) && !strchr(v, need) &&
+	    !(need == 'w' && strchr(v, 'c'))) {
 		snprintf(why, cap, "the SAS allows sp=%s but not '%c': make one with %s", v, need,
 			 need == 'r' ? "sp=r" : "sp=rcw");
 		return true;
@@ -84,18 +88,27 @@ static int explain_access(const struct remote_call *call, const char *url, int r
 	if (!o->cred.key_len && sas_defect(call, why, sizeof(why)))
 		return err_set(err, rc, "%s: access refused (%s): %s", url, code, why);
 	if (o->cred.key_len && (skew > CLOCK_SKEW_S || skew < -CLOCK_SKEW_S))
-		return err_set(err, rc, "%s: access refused (%s): this node's clock is %ld minutes %s Azure's: "
-			       "set it", url, code, labs((long)skew) / 60, skew > 0 ? "ahead of" : "behind");
+		return err_set(
+			err, rc,
+			"%s: access refused (%s): this node's clock is %ld minutes %s Azure's: "
+			"set it",
+			url, code, labs((long)skew) / 60, skew > 0 ? "ahead of" : "behind");
 	if (o->cred.key_len)
-		return err_set(err, rc, "%s: access refused (%s): check AZURE_STORAGE_KEY or the connection "
-			       "string's AccountKey for account %s, and the account's firewall", url, code,
-			       o->url.account);
+		return err_set(err, rc,
+			       "%s: access refused (%s): check AZURE_STORAGE_KEY or the connection "
+			       "string's AccountKey for account %s, and the account's firewall",
+			       url, code, o->url.account);
 	if (origin_is_single_blob(o))
-		return err_set(err, rc, "%s: access refused (%s): the SAS is for one single blob (sr=b); use "
-			       "one for container %s (sr=c)", url, code, o->url.container);
-	return err_set(err, rc, "%s: access refused (%s): the SAS does not let us in: check that it is whole, "
-		       "for account %s and container %s, and the account's firewall", url, code,
-		       o->url.account, o->url.container);
+		return err_set(
+			err, rc,
+			"%s: access refused (%s): the SAS is for one single blob (sr=b); use "
+			"one for container %s (sr=c)",
+			url, code, o->url.container);
+	return err_set(
+		err, rc,
+		"%s: access refused (%s): the SAS does not let us in: check that it is whole, "
+		"for account %s and container %s, and the account's firewall",
+		url, code, o->url.account, o->url.container);
 }
 
 static int explain_missing(const struct remote_call *call, const char *url, int rc, struct err *err)
@@ -103,28 +116,39 @@ static int explain_missing(const struct remote_call *call, const char *url, int 
 	const struct origin *o = call->origin;
 
 	if (azure_error_is_container(&call->http.answer))
-		return err_set(err, rc, "%s: there is no container %s in account %s: check the name, or create it",
-			       url, o->url.container, o->url.account);
-	return err_set(err, rc, "%s: there is no blob %s%s in container %s of account %s", url, o->url.folder,
-		       call->name, o->url.container, o->url.account);
+		return err_set(
+			err, rc,
+			"%s: there is no container %s in account %s: check the name, or create it",
+			url, o->url.container, o->url.account);
+	return err_set(err, rc, "%s: there is no blob %s%s in container %s of account %s", url,
+		       o->url.folder, call->name, o->url.container, o->url.account);
 }
 
-static int explain_conflict(const struct remote_call *call, const char *url, int rc, struct err *err)
+static int explain_conflict(const struct remote_call *call, const char *url, int rc,
+			    struct err *err)
 {
 	const struct http_answer *a = &call->http.answer;
 	const char *cause = call->http.cause;
 
 	if (call->http.method != HTTP_PUT) {
 		if (is(a, "BlobArchived"))
-			return err_set(err, -EIO, "%s: the blob is archived: rehydrate it to a hot or cool tier", url);
-		return rc == -ESTALE ? err_set(err, rc, "%s: the blob changed since its manifest was written "
-					       "(%s): publish it again", url, cause)
-				     : err_set(err, -EIO, "%s: %s", url, cause);
+			return err_set(
+				err, -EIO,
+				"%s: the blob is archived: rehydrate it to a hot or cool tier",
+				url);
+		return rc == -ESTALE
+			       ? err_set(err, rc,
+					 "%s: the blob changed since its manifest was written "
+					 "(%s): publish it again",
+					 url, cause)
+			       : err_set(err, -EIO, "%s: %s", url, cause);
 	}
 	if (strncmp(a->error_code, "Lease", 5) == 0)
-		return err_set(err, -EBUSY, "%s: the blob is leased (%s): break the lease", url, cause);
+		return err_set(err, -EBUSY, "%s: the blob is leased (%s): break the lease", url,
+			       cause);
 	if (call->http.if_none_match)
-		return err_set(err, -EEXIST, "%s: exists already; a published name is never overwritten", url);
+		return err_set(err, -EEXIST,
+			       "%s: exists already; a published name is never overwritten", url);
 	return err_set(err, -EIO, "%s: %s", url, cause);
 }
 
@@ -134,7 +158,8 @@ int azure_explain(const struct remote_call *call, int rc, struct err *err)
 	char url[320];
 
 	origin_url(call->origin, call->name, url, sizeof(url));
-	if (r->answer.status == 403 && call->http.if_none_match && is(&r->answer, "UnauthorizedBlobOverwrite"))
+	if (r->answer.status == 403 && call->http.if_none_match &&
+	    is(&r->answer, "UnauthorizedBlobOverwrite"))
 		rc = -EEXIST; /* what a SAS that may only create is told */
 	switch (rc) {
 	case -EACCES:
@@ -151,14 +176,20 @@ int azure_explain(const struct remote_call *call, int rc, struct err *err)
 			       (unsigned long long)r->off + r->len, r->cause);
 	}
 	if (is(&r->answer, "InvalidBlockList"))
-		return err_set(err, -EINVAL, "%s: a block of the list is not staged (any more): publish again", url);
+		return err_set(err, -EINVAL,
+			       "%s: a block of the list is not staged (any more): publish again",
+			       url);
 	if (is(&r->answer, "InvalidBlobOrBlock"))
-		return err_set(err, -EINVAL, "%s: blocks with ids of another length are staged: they are gone a "
-			       "week after the last", url);
+		return err_set(err, -EINVAL,
+			       "%s: blocks with ids of another length are staged: they are gone a "
+			       "week after the last",
+			       url);
 	if (r->untrusted)
-		return err_set(err, rc, "%s: the server's certificate is not trusted (%s): set ca_file", url, r->cause);
+		return err_set(err, rc,
+			       "%s: the server's certificate is not trusted (%s): set ca_file", url,
+			       r->cause);
 	if (r->no_host)
-		return err_set(err, rc, "%s: %s: check the account's name %s, and DNS", url, r->cause,
-			       call->origin->url.account);
+		return err_set(err, rc, "%s: %s: check the account's name %s, and DNS", url,
+			       r->cause, call->origin->url.account);
 	return err_set(err, rc, "%s: %s", url, r->cause);
 }

@@ -102,7 +102,7 @@ static int cut_params(char *query, struct param *params)
 
 static int write_resource(FILE *f, const struct azure_string *s)
 {
-	struct param params[AZURE_PARAMS_MAX];
+	struct param params[AZURE_PARAMS_MAX] = {{NULL, NULL}};
 	char *query = strdup(s->query);
 	int n = query ? cut_params(query, params) : -1;
 
@@ -127,8 +127,8 @@ char *azure_string_to_sign(const struct azure_string *s)
 		return NULL;
 	if (s->content_length)
 		snprintf(length, sizeof(length), "%llu", (unsigned long long)s->content_length);
-	/* method, encoding, language, length, MD5, type, date, since, match, none-match, unmodified,
-	 * range: the date is x-ms-date and the range x-ms-range, both below */
+	/* method, encoding, language, length, MD5, type, date, since, match, none-match,
+	 * unmodified, range: the date is x-ms-date and the range x-ms-range, both below */
 	fprintf(f, "%s\n\n\n%s\n\n%s\n\n\n%s\n%s\n\n\n", s->method, length,
 		s->content_type ? s->content_type : "", s->if_match ? s->if_match : "",
 		s->if_none_match ? s->if_none_match : "");
@@ -170,8 +170,9 @@ void azure_date(time_t t, char out[30])
 
 	gmtime_r(&t, &tm);
 	snprintf(out, 30, "%s, %02u %s %04u %02u:%02u:%02u GMT", days[tm.tm_wday],
-		 (unsigned)tm.tm_mday % 100, months[tm.tm_mon], (unsigned)(tm.tm_year + 1900) % 10000,
-		 (unsigned)tm.tm_hour % 100, (unsigned)tm.tm_min % 100, (unsigned)tm.tm_sec % 100);
+		 (unsigned)tm.tm_mday % 100, months[tm.tm_mon],
+		 (unsigned)(tm.tm_year + 1900) % 10000, (unsigned)tm.tm_hour % 100,
+		 (unsigned)tm.tm_min % 100, (unsigned)tm.tm_sec % 100);
 }
 
 void base64_encode(const void *src, size_t len, char *out)
@@ -181,7 +182,8 @@ void base64_encode(const void *src, size_t len, char *out)
 
 int base64_decode(const char *s, void *out, size_t cap, size_t *len)
 {
-	static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+	static const char digits[] =
+		"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 	size_t n = strlen(s), pad = 0;
 	unsigned char *buf;
 	int got;

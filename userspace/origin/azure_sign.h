@@ -5,8 +5,8 @@
  * compares them as .NET does in the en-US culture: '-' (and "'") counts for nothing until all else
  * is equal, and punctuation, '_' among it, comes before digits, which come before letters.  The
  * rule is taken from the sort-key tables that Microsoft's own JavaScript client carries for this
- * reason (storage-common, SharedKeyComparator: "We need to imitate .Net culture-aware sorting, which
- * is used in storage service") and from azure-sdk-for-python issue 10277 (i_ before i0).  The
+ * reason (storage-common, SharedKeyComparator: "We need to imitate .Net culture-aware sorting,
+ * which is used in storage service") and from azure-sdk-for-python issue 10277 (i_ before i0).  The
  * emulator uses its JavaScript engine's localeCompare(), which differs for names that are equal but
  * for '-'; for the names that Cairn sends all orders agree, which was checked against the emulator.
  */
@@ -29,10 +29,10 @@ struct azure_header {
 struct azure_string {
 	const char *method;  /* "GET" */
 	const char *account; /* without "-secondary" */
-	const char *path;    /* as sent, encoded; with the account again where the emulator has it */
-	const char *query;   /* as sent, encoded, without '?'; never NULL */
+	const char *path;  /* as sent, encoded; with the account again where the emulator has it */
+	const char *query; /* as sent, encoded, without '?'; never NULL */
 	uint64_t content_length;
-	const char *content_type;  /* these three: NULL = not sent */
+	const char *content_type; /* these three: NULL = not sent */
 	const char *if_match;
 	const char *if_none_match;
 	struct azure_header headers[AZURE_HEADERS_MAX];

@@ -11,7 +11,8 @@
 #include "origin/azure_sign.h"
 
 /* Published by Microsoft for the emulator: not a secret. */
-#define EMULATOR_KEY "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
+#define EMULATOR_KEY                                                                               \
+	"Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
 
 #define SAS_HELP "a SAS has the form sv=..&..&sig=.."
 
@@ -116,7 +117,8 @@ int connection_string_parse(const char *s, struct connection_string *out, struct
 			return err_set(err, -EINVAL, "the connection string's %.*s is too long",
 				       (int)(key < 40 ? key : 40), p);
 		if (key >= n && strspn(p, " \t\r\n") < n)
-			return err_set(err, -EINVAL, "the connection string has a part that is not KEY=VALUE: "
+			return err_set(err, -EINVAL,
+				       "the connection string has a part that is not KEY=VALUE: "
 				       "put it in quotes, and copy it again");
 		p += n;
 	}
@@ -126,11 +128,14 @@ int connection_string_parse(const char *s, struct connection_string *out, struct
 	cut_slashes(out->blob_endpoint);
 	if (*out->blob_endpoint && !*out->account &&
 	    url_endpoint_account(out->blob_endpoint, out->suffix, out->account))
-		return err_set(err, -EINVAL, "the connection string's BlobEndpoint is not http(s)://HOST..");
+		return err_set(err, -EINVAL,
+			       "the connection string's BlobEndpoint is not http(s)://HOST..");
 	if (!*out->account)
-		return err_set(err, -EINVAL, "the connection string has neither AccountName nor BlobEndpoint");
+		return err_set(err, -EINVAL,
+			       "the connection string has neither AccountName nor BlobEndpoint");
 	if (strcmp(out->protocol, "http") != 0 && strcmp(out->protocol, "https") != 0)
-		return err_set(err, -EINVAL, "the connection string's DefaultEndpointsProtocol is neither "
+		return err_set(err, -EINVAL,
+			       "the connection string's DefaultEndpointsProtocol is neither "
 			       "http nor https");
 	return 0;
 }
@@ -142,8 +147,10 @@ static int take_key(const char *key, const char *what, struct credentials *cred,
 
 	if (copy_trimmed(trimmed, sizeof(trimmed), key, strlen(key)) ||
 	    base64_decode(trimmed, cred->key, sizeof(cred->key), &cred->key_len))
-		return err_set(err, -EACCES, "%s is no storage account key: that is base64, 88 characters "
-			       "that end in ==", what);
+		return err_set(err, -EACCES,
+			       "%s is no storage account key: that is base64, 88 characters "
+			       "that end in ==",
+			       what);
 	return 0;
 }
 
@@ -159,8 +166,10 @@ static int take_sas(const char *sas, const char *what, struct credentials *cred,
 	for (const char *p = trimmed + (*trimmed == '?'); *p; p++) {
 		if (p == trimmed || p[-1] == '&' || p[-1] == '?')
 			in_sig = strncasecmp(p, "sig=", 4) == 0;
-		if ((unsigned char)*p <= 0x20 || strchr("\"<>\\^`{|}#", *p) || k + 4 > sizeof(cred->sas))
-			return err_set(err, -EACCES, "%s holds a character that no SAS has: " SAS_HELP, what);
+		if ((unsigned char)*p <= 0x20 || strchr("\"<>\\^`{|}#", *p) ||
+		    k + 4 > sizeof(cred->sas))
+			return err_set(err, -EACCES,
+				       "%s holds a character that no SAS has: " SAS_HELP, what);
 		if (*p == '+' && in_sig) {
 			memcpy(cred->sas + k, "%2B", 3);
 			k += 3;
@@ -178,19 +187,24 @@ static int no_credential(const struct origin_config *cfg, const struct url *u,
 			 const struct connection_string *cs, struct err *err)
 {
 	if (*cs->account && strcmp(cs->account, u->account) != 0)
-		return err_set(err, -EACCES, "no credential for account %s: the connection string is for "
-			       "account %s", u->account, cs->account);
+		return err_set(err, -EACCES,
+			       "no credential for account %s: the connection string is for "
+			       "account %s",
+			       u->account, cs->account);
 	if (is_set(cfg->account) && strcmp(cfg->account, u->account) != 0 &&
 	    (is_set(cfg->key) || is_set(cfg->sas_token)))
-		return err_set(err, -EACCES, "no credential for account %s: AZURE_STORAGE_ACCOUNT is %.63s",
+		return err_set(err, -EACCES,
+			       "no credential for account %s: AZURE_STORAGE_ACCOUNT is %.63s",
 			       u->account, cfg->account);
-	return err_set(err, -EACCES, "no credential for account %s: set AZURE_STORAGE_KEY, "
-		       "AZURE_STORAGE_SAS_TOKEN or AZURE_STORAGE_CONNECTION_STRING, or append ?SAS to the URL",
+	return err_set(err, -EACCES,
+		       "no credential for account %s: set AZURE_STORAGE_KEY, "
+		       "AZURE_STORAGE_SAS_TOKEN or AZURE_STORAGE_CONNECTION_STRING, or append ?SAS "
+		       "to the URL",
 		       u->account);
 }
 
-static int choose(const struct origin_config *cfg, const struct url *u, const struct connection_string *cs,
-		  struct credentials *cred, struct err *err)
+static int choose(const struct origin_config *cfg, const struct url *u,
+		  const struct connection_string *cs, struct credentials *cred, struct err *err)
 {
 	bool cs_fits = *cs->account && strcmp(cs->account, u->account) == 0;
 	bool cfg_fits = !is_set(cfg->account) || strcmp(cfg->account, u->account) == 0;
@@ -200,7 +214,8 @@ static int choose(const struct origin_config *cfg, const struct url *u, const st
 	if (cs_fits && *cs->key)
 		return take_key(cs->key, "the connection string's AccountKey", cred, err);
 	if (cs_fits && *cs->sas)
-		return take_sas(cs->sas, "the connection string's SharedAccessSignature", cred, err);
+		return take_sas(cs->sas, "the connection string's SharedAccessSignature", cred,
+				err);
 	if (cfg_fits && is_set(cfg->key))
 		return take_key(cfg->key, "AZURE_STORAGE_KEY", cred, err);
 	if (cfg_fits && is_set(cfg->sas_token))
@@ -238,7 +253,8 @@ int credentials_resolve(const char *url, const struct origin_config *cfg, struct
 		rc = connection_string_parse(cfg->connection_string, &cs, &cs_err);
 	if (rc)
 		memset(&cs, 0, sizeof(cs));
-	hints = (struct url_hints){cfg->account, *cs.blob_endpoint ? cs.blob_endpoint : NULL, cs.suffix};
+	hints = (struct url_hints){cfg->account, *cs.blob_endpoint ? cs.blob_endpoint : NULL,
+				   cs.suffix};
 	if (url_parse(url, &hints, u, err))
 		return -EINVAL;
 	if (u->kind != URL_AZURE)

@@ -37,11 +37,13 @@ static void path_of(const struct origin *o, const char *name, char path[PATH_LEN
 }
 
 /* "DIR/.LEAF" and @suffix: hidden, and beside the blob so that rename stays in one file system. */
-static void hidden_path(const struct origin *o, const char *name, const char *suffix, char path[PATH_LEN])
+static void hidden_path(const struct origin *o, const char *name, const char *suffix,
+			char path[PATH_LEN])
 {
 	const char *slash = strrchr(name, '/'), *leaf = slash ? slash + 1 : name;
 
-	snprintf(path, PATH_LEN, "%s%.*s.%s%s", o->url.folder, (int)(leaf - name), name, leaf, suffix);
+	snprintf(path, PATH_LEN, "%s%.*s.%s%s", o->url.folder, (int)(leaf - name), name, leaf,
+		 suffix);
 }
 
 /* Returns @rc (or what it means here) with the path, the reason and the remedy. */
@@ -50,17 +52,24 @@ static int explain(const char *path, const char *what, int rc, struct err *err)
 	switch (rc) {
 	case -ENOENT:
 	case -ENOTDIR:
-		return err_set(err, -ENOENT, "file://%.400s: %s: no such file or folder: check the path, or create the "
-			       "folder", path, what);
+		return err_set(
+			err, -ENOENT,
+			"file://%.400s: %s: no such file or folder: check the path, or create the "
+			"folder",
+			path, what);
 	case -EACCES:
 	case -EPERM:
-		return err_set(err, -EACCES, "file://%.400s: %s: permission denied: let user %u at it", path,
+		return err_set(err, -EACCES,
+			       "file://%.400s: %s: permission denied: let user %u at it", path,
 			       what, geteuid());
 	case -ENOSPC:
 	case -EDQUOT:
-		return err_set(err, rc, "file://%.400s: %s: the file system is full: free space there", path, what);
+		return err_set(err, rc,
+			       "file://%.400s: %s: the file system is full: free space there", path,
+			       what);
 	case -EROFS:
-		return err_set(err, rc, "file://%.400s: %s: the file system is mounted read-only", path, what);
+		return err_set(err, rc, "file://%.400s: %s: the file system is mounted read-only",
+			       path, what);
 	}
 	return err_set(err, rc, "file://%.400s: %s: %s", path, what, strerror(-rc));
 }
@@ -68,7 +77,8 @@ static int explain(const char *path, const char *what, int rc, struct err *err)
 static void etag_of(const struct stat *st, char etag[ORIGIN_ETAG_MAX])
 {
 	snprintf(etag, ORIGIN_ETAG_MAX, "%lld.%09ld-%llu-%llu", (long long)st->st_mtim.tv_sec,
-		 st->st_mtim.tv_nsec, (unsigned long long)st->st_size, (unsigned long long)st->st_ino);
+		 st->st_mtim.tv_nsec, (unsigned long long)st->st_size,
+		 (unsigned long long)st->st_ino);
 }
 
 /* A descriptor (>= 0) of the blob with its state, or an error. */
@@ -98,17 +108,20 @@ static int read_checked(struct origin_read *r, int fd, const struct stat *st, co
 
 	etag_of(st, r->got_etag);
 	if (r->etag && *r->etag && strcmp(r->etag, r->got_etag) != 0)
-		return err_set(&r->err, -ESTALE, "file://%.400s: the file changed since its manifest was written: "
-			       "publish it again", path);
+		return err_set(&r->err, -ESTALE,
+			       "file://%.400s: the file changed since its manifest was written: "
+			       "publish it again",
+			       path);
 	if (r->off > (uint64_t)st->st_size || r->len > (uint64_t)st->st_size - r->off)
-		return err_set(&r->err, -ERANGE, "file://%.400s: the file ends before byte %llu", path,
-			       (unsigned long long)r->off + r->len);
+		return err_set(&r->err, -ERANGE, "file://%.400s: the file ends before byte %llu",
+			       path, (unsigned long long)r->off + r->len);
 	rc = pread_all(fd, r->dst, r->len, r->off);
-	if (rc == -ENODATA || (!rc && r->etag && *r->etag && !fstat(fd, &after) &&
-			       (after.st_size != st->st_size ||
-				after.st_mtim.tv_nsec != st->st_mtim.tv_nsec ||
-				after.st_mtim.tv_sec != st->st_mtim.tv_sec)))
-		return err_set(&r->err, -ESTALE, "file://%.400s: the file changed while it was read", path);
+	if (rc == -ENODATA ||
+	    (!rc && r->etag && *r->etag && !fstat(fd, &after) &&
+	     (after.st_size != st->st_size || after.st_mtim.tv_nsec != st->st_mtim.tv_nsec ||
+	      after.st_mtim.tv_sec != st->st_mtim.tv_sec)))
+		return err_set(&r->err, -ESTALE,
+			       "file://%.400s: the file changed while it was read", path);
 	return rc ? explain(path, "reading", rc, &r->err) : 0;
 }
 
@@ -166,7 +179,8 @@ static int get_from(int fd, const struct stat *st, const char *path, size_t limi
 	if (if_none_match && strcmp(if_none_match, now) == 0)
 		return err_set(err, -EALREADY, "file://%.400s: not changed", path);
 	if ((uint64_t)st->st_size > limit)
-		return err_set(err, -EFBIG, "file://%.400s: has %lld bytes, more than the %zu expected at most",
+		return err_set(err, -EFBIG,
+			       "file://%.400s: has %lld bytes, more than the %zu expected at most",
 			       path, (long long)st->st_size, limit);
 	p = malloc((size_t)st->st_size + 1);
 	if (!p)
@@ -292,7 +306,10 @@ static int file_put(struct origin_client *c, struct origin *o, const char *name,
 	}
 	origin_counters.put_requests++;
 	if (rc == -EEXIST)
-		return err_set(err, rc, "file://%.400s: exists already; a published name is never overwritten", path);
+		return err_set(
+			err, rc,
+			"file://%.400s: exists already; a published name is never overwritten",
+			path);
 	if (rc)
 		return explain(path, "writing", rc, err);
 	origin_counters.put_bytes += len;
@@ -339,7 +356,8 @@ static int append(int out, int in, uint64_t *to)
 
 	while ((n = copy_file_range(in, NULL, out, &at, SSIZE_MAX & ~4095L, 0)) > 0)
 		;
-	if (n < 0 && (errno == EXDEV || errno == EINVAL || errno == ENOSYS || errno == EOPNOTSUPP)) {
+	if (n < 0 &&
+	    (errno == EXDEV || errno == EINVAL || errno == ENOSYS || errno == EOPNOTSUPP)) {
 		buf = malloc(chunk);
 		if (!buf)
 			return -ENOMEM;
@@ -369,8 +387,11 @@ static int assemble(int out, const char *dir, const char *const *ids, size_t n, 
 		snprintf(block, sizeof(block), "%s/%s", dir, ids[i]);
 		in = open(block, O_RDONLY | O_CLOEXEC);
 		if (in < 0 && (errno == ENOENT || errno == ENOTDIR))
-			return err_set(err, -EINVAL, "file://%.400s: block %s of the list is not staged (any more): "
-				       "publish again", dir, ids[i]);
+			return err_set(
+				err, -EINVAL,
+				"file://%.400s: block %s of the list is not staged (any more): "
+				"publish again",
+				dir, ids[i]);
 		rc = in < 0 ? -errno : append(out, in, &to);
 		if (in >= 0)
 			close(in);
@@ -428,7 +449,8 @@ static int file_commit(struct origin_client *c, struct origin *o, const char *na
 }
 
 static int file_staged(struct origin_client *c, struct origin *o, const char *name,
-		       void (*fn)(void *arg, const char *id, uint64_t len), void *arg, struct err *err)
+		       void (*fn)(void *arg, const char *id, uint64_t len), void *arg,
+		       struct err *err)
 {
 	char dir[PATH_LEN];
 	struct dirent *e;

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "origin/http.h"
+#include "origin/http_impl.h"
 
 #include <curl/curl.h>
 #include <errno.h>
@@ -10,26 +10,12 @@
 #include <string.h>
 #include <strings.h>
 #include <sys/epoll.h>
-#include <sys/random.h>
 #include <time.h>
 
 #include "base/clock.h"
-#include "base/log.h"
 
-#define BACKOFF_BASE_MS	 800
-#define BACKOFF_MAX_MS	 20000
 #define HEADER_BYTES_MAX (64 << 10)
-#define ERROR_BYTES_MAX	 (64 << 10) /* of an error's body, before the connection is dropped */
 #define BUFFER_BYTES	 (512L << 10)
-#define SPARE_MAX	 64
-#define AGAIN		 1 /* verdict: try again */
-
-enum state { IDLE, QUEUED, ACTIVE, WAITING, FINISHED };
-enum sink { SINK_RANGE, SINK_WHOLE, SINK_ERROR };
-
-#define owner_of(ptr, type, member) ((type *)((char *)(ptr) - offsetof(type, member)))
-
-TAILQ_HEAD(request_list, http_request);
 
 /* A descriptor of libcurl's that the loop watches. */
 struct http_socket {
@@ -39,243 +25,15 @@ struct http_socket {
 	uint32_t events;
 };
 
-struct http_client {
-	struct loop *loop;
-	struct http_options opt;
-	CURLM *multi;
-	struct loop_timer timer; /* libcurl's */
-	struct loop_post post;	 /* drains what finished outside an event */
-	bool posted;
-	uint32_t depth; /* inside an event of ours: finished requests are drained at its end */
-	struct request_list queued, finished;
-	uint32_t active;
-	uint32_t backoff_base_ms, backoff_max_ms;
-	uint64_t random;
-	CURL *spare[SPARE_MAX];
-	uint32_t nspare;
-};
-
-static void pump(struct http_client *c);
-static void on_request_timer(struct loop_timer *t);
-
-static uint32_t next_random(struct http_client *c)
-{
-	c->random ^= c->random << 13;
-	c->random ^= c->random >> 7;
-	c->random ^= c->random << 17;
-	return (uint32_t)(c->random >> 16);
-}
-
-/* --- finishing ------------------------------------------------------------------------------ */
-
-static void count_error(int rc)
-{
-	switch (rc) { /* answers that callers ask for on purpose are none */
-	case 0:
-	case -ECANCELED:
-	case -EALREADY:
-	case -EEXIST:
-	case -ENOENT:
-		return;
-	}
-	origin_counters.errors++;
-}
-
-static void finish(struct http_request *r, int rc)
-{
-	struct http_client *c = r->client;
-
-	loop_timer_cancel(c->loop, &r->timer);
-	if (rc) {
-		free(r->buf);
-		r->buf = NULL;
-		r->buf_len = 0;
-	}
-	count_error(rc);
-	r->state = FINISHED;
-	r->rc = rc;
-	TAILQ_INSERT_TAIL(&c->finished, r, link);
-	if (!c->depth && !c->posted) {
-		c->posted = true;
-		loop_post(c->loop, &c->post);
-	}
-}
-
-static void drain(struct http_client *c)
-{
-	struct http_request *r;
-
-	while ((r = TAILQ_FIRST(&c->finished))) {
-		TAILQ_REMOVE(&c->finished, r, link);
-		r->state = IDLE;
-		r->done(r, r->rc);
-	}
-}
-
-static void event_begin(struct http_client *c)
-{
-	c->depth++;
-}
-
-/* done() runs outside of the event, so that what it cancels or fails to start is posted. */
-static void event_end(struct http_client *c)
-{
-	c->depth--;
-	pump(c);
-	drain(c);
-}
-
-static void on_post(struct loop_post *p)
-{
-	struct http_client *c = owner_of(p, struct http_client, post);
-
-	c->posted = false;
-	event_begin(c);
-	event_end(c);
-}
-
-static void give_up(struct http_request *r)
-{
-	char why[sizeof(r->cause)];
-	double s = (double)(clock_now_ns() - r->start_ns) / 1e9;
-
-	snprintf(why, sizeof(why), "%.200s", *r->cause ? r->cause : "no answer");
-	if (r->attempts)
-		snprintf(r->cause, sizeof(r->cause), "gave up after %u attempt%s in %.1f s: %.200s",
-			 r->attempts, r->attempts == 1 ? "" : "s", s, why);
-	else
-		snprintf(r->cause, sizeof(r->cause), "no connection was free for %.1f s", s);
-	finish(r, -ETIMEDOUT);
-}
-
-/* --- receiving ------------------------------------------------------------------------------ */
-
-static int fail_attempt(struct http_request *r, int rc)
-{
-	r->fatal = rc;
-	return rc;
-}
-
-/* The blob must still be the one that was asked for, and the one that an earlier attempt began. */
-static int check_etag(struct http_request *r)
-{
-	const char *etag = r->answer.etag;
-
-	if (!*etag)
-		return 0;
-	if ((r->if_match && *r->if_match && !http_etag_equal(r->if_match, etag)) ||
-	    (r->got && *r->first_etag && !http_etag_equal(r->first_etag, etag))) {
-		snprintf(r->cause, sizeof(r->cause), "the blob's ETag is now %s", etag);
-		return -ESTALE;
-	}
-	if (!r->got)
-		strcpy(r->first_etag, etag);
-	return 0;
-}
-
-/* At the first byte of a body, or at its end when it has none: where do the bytes go? */
-static int begin_body(struct http_request *r)
-{
-	const struct http_answer *a = &r->answer;
-	int rc;
-
-	r->begun = true;
-	r->sink = SINK_ERROR;
-	if (a->status >= 300 || a->status < 200 || r->method != HTTP_GET)
-		return 0;
-	rc = check_etag(r);
-	if (rc)
-		return fail_attempt(r, rc);
-	if (r->range_header) {
-		r->sink = SINK_RANGE;
-		rc = http_answer_check_range(a, r->off, r->len, r->got, &r->skip, r->cause, sizeof(r->cause));
-		return rc ? fail_attempt(r, rc) : 0;
-	}
-	r->sink = SINK_WHOLE;
-	if (a->status != 200) {
-		snprintf(r->cause, sizeof(r->cause), "unexpected answer %d", a->status);
-		return fail_attempt(r, -EIO);
-	}
-	if (a->length >= 0 && (uint64_t)a->length > r->limit) {
-		snprintf(r->cause, sizeof(r->cause), "it has %lld bytes, more than the %zu expected at most",
-			 (long long)a->length, r->limit);
-		return fail_attempt(r, -EFBIG);
-	}
-	return 0;
-}
-
-static int take_range(struct http_request *r, const char *p, size_t n)
-{
-	size_t skip = r->skip < n ? r->skip : n;
-
-	r->skip -= (uint32_t)skip;
-	p += skip;
-	n -= skip;
-	if (n > r->len - r->got) {
-		snprintf(r->cause, sizeof(r->cause), "the server sent more than the %u bytes asked for", r->len);
-		return fail_attempt(r, -EIO);
-	}
-	if (!n)
-		return 0;
-	memcpy(r->dst + r->got, p, n);
-	r->got += (uint32_t)n;
-	if (r->progress)
-		r->progress(r, r->got);
-	return 0;
-}
-
-static int take_whole(struct http_request *r, const char *p, size_t n)
-{
-	if (n > r->limit - r->buf_len) {
-		snprintf(r->cause, sizeof(r->cause), "it has more than the %zu bytes expected at most", r->limit);
-		return fail_attempt(r, -EFBIG);
-	}
-	if (r->buf_len + n + 1 > r->cap) {
-		size_t want = r->answer.length >= 0 ? (size_t)r->answer.length + 1 : r->cap * 2;
-		size_t cap = want > r->buf_len + n + 1 ? want : r->buf_len + n + 1;
-		char *buf = realloc(r->buf, cap);
-
-		if (!buf)
-			return fail_attempt(r, -ENOMEM);
-		r->buf = buf;
-		r->cap = cap;
-	}
-	memcpy(r->buf + r->buf_len, p, n);
-	r->buf_len += n;
-	return 0;
-}
-
-static int take_error(struct http_request *r, const char *p, size_t n)
-{
-	struct http_answer *a = &r->answer;
-	size_t room = sizeof(a->body) - 1 - a->body_len;
-	size_t m = n < room ? n : room;
-
-	memcpy(a->body + a->body_len, p, m);
-	a->body_len += m;
-	a->body[a->body_len] = 0;
-	r->error_bytes += n;
-	return r->error_bytes > ERROR_BYTES_MAX ? -EMSGSIZE : 0; /* the status says enough */
-}
+/* --- libcurl calls back ---------------------------------------------------------------------- */
 
 static size_t on_body(char *p, size_t size, size_t n, void *arg)
 {
 	struct http_request *r = arg;
-	int rc = 0;
 
 	n *= size;
 	r->last_ns = clock_now_ns();
-	if (!r->begun)
-		rc = begin_body(r);
-	if (rc)
-		return n + 1; /* libcurl ends the transfer when told another number */
-	if (r->sink == SINK_ERROR)
-		rc = take_error(r, p, n);
-	else
-		rc = r->sink == SINK_RANGE ? take_range(r, p, n) : take_whole(r, p, n);
-	if (r->sink != SINK_ERROR)
-		origin_counters.get_bytes += n;
-	return rc ? n + 1 : n;
+	return http_body_take(r, p, n) ? n + 1 : n; /* another number ends the transfer */
 }
 
 static size_t on_header(char *p, size_t size, size_t n, void *arg)
@@ -286,8 +44,9 @@ static size_t on_header(char *p, size_t size, size_t n, void *arg)
 	r->last_ns = clock_now_ns();
 	r->header_bytes += n;
 	if (r->header_bytes > HEADER_BYTES_MAX) {
-		snprintf(r->cause, sizeof(r->cause), "the answer's headers are over %d bytes", HEADER_BYTES_MAX);
-		fail_attempt(r, -EIO);
+		snprintf(r->cause, sizeof(r->cause), "the answer's headers are over %d bytes",
+			 HEADER_BYTES_MAX);
+		r->fatal = -EIO;
 		return n + 1;
 	}
 	http_answer_header(&r->answer, p, n, time(NULL));
@@ -351,7 +110,8 @@ static int add_headers(struct http_request *r)
 
 	*r->range = *r->match = 0;
 	if (r->range_header)
-		snprintf(r->range, sizeof(r->range), "bytes=%llu-%llu", (unsigned long long)(r->off + r->got),
+		snprintf(r->range, sizeof(r->range), "bytes=%llu-%llu",
+			 (unsigned long long)(r->off + r->got),
 			 (unsigned long long)(r->off + r->len - 1));
 	if (r->if_match && strlen(r->if_match) >= sizeof(r->match))
 		return -EINVAL;
@@ -431,27 +191,6 @@ static void set_transfer(CURL *e, struct http_request *r)
 	curl_easy_setopt(e, CURLOPT_SEEKDATA, r);
 }
 
-static uint64_t stall_ns(const struct http_request *r)
-{
-	uint32_t ms = r->stall_timeout_ms ? r->stall_timeout_ms : r->client->opt.stall_timeout_ms;
-
-	return ms * NSEC_PER_MSEC;
-}
-
-static void arm(struct http_request *r)
-{
-	uint64_t at = r->deadline_ns;
-
-	if (r->state == WAITING && r->retry_ns < at)
-		at = r->retry_ns;
-	if (r->state == ACTIVE && r->last_ns + stall_ns(r) < at)
-		at = r->last_ns + stall_ns(r);
-	if (at == UINT64_MAX)
-		loop_timer_cancel(r->client->loop, &r->timer);
-	else
-		loop_timer_set(r->client->loop, &r->timer, at);
-}
-
 static void count_attempt(const struct http_request *r)
 {
 	if (r->method == HTTP_PUT)
@@ -463,7 +202,7 @@ static void count_attempt(const struct http_request *r)
 }
 
 /* Give the attempt's handle and headers back; a transfer under way is cut. */
-static void detach(struct http_request *r)
+void http_attempt_detach(struct http_request *r)
 {
 	struct http_client *c = r->client;
 
@@ -494,7 +233,7 @@ static void begin_attempt(struct http_request *r)
 	*r->error = 0;
 }
 
-static int start(struct http_client *c, struct http_request *r)
+int http_attempt_start(struct http_client *c, struct http_request *r)
 {
 	int rc;
 
@@ -504,7 +243,8 @@ static int start(struct http_client *c, struct http_request *r)
 		return -ENOMEM;
 	rc = add_headers(r);
 	if (rc) {
-		snprintf(r->cause, sizeof(r->cause), "the request could not be made (%s)", strerror(-rc));
+		snprintf(r->cause, sizeof(r->cause), "the request could not be made (%s)",
+			 strerror(-rc));
 		return rc;
 	}
 	set_transport(r->easy, c, r);
@@ -516,23 +256,8 @@ static int start(struct http_client *c, struct http_request *r)
 	c->active++;
 	r->state = ACTIVE;
 	r->last_ns = clock_now_ns();
-	arm(r);
+	http_arm(r);
 	return 0;
-}
-
-static void pump(struct http_client *c)
-{
-	struct http_request *r;
-	int rc;
-
-	while (c->active < c->opt.connections && (r = TAILQ_FIRST(&c->queued))) {
-		TAILQ_REMOVE(&c->queued, r, link);
-		rc = start(c, r);
-		if (rc) {
-			detach(r);
-			finish(r, rc);
-		}
-	}
 }
 
 /* --- the end of an attempt ------------------------------------------------------------------ */
@@ -562,8 +287,8 @@ static int transport_verdict(struct http_request *r, CURLcode code)
 	const char *text = *r->error ? r->error : curl_easy_strerror(code);
 
 	if (r->range_header && r->begun && is_transient(code))
-		snprintf(r->cause, sizeof(r->cause), "the body ended after %u of %u bytes: %.200s", r->got,
-			 r->len, text);
+		snprintf(r->cause, sizeof(r->cause), "the body ended after %u of %u bytes: %.200s",
+			 r->got, r->len, text);
 	else
 		snprintf(r->cause, sizeof(r->cause), "%.250s", text);
 	if (code == CURLE_COULDNT_CONNECT && r->os_errno)
@@ -581,9 +306,11 @@ static int status_verdict(struct http_request *r)
 {
 	const struct http_answer *a = &r->answer;
 
-	snprintf(r->cause, sizeof(r->cause), "HTTP %d%s%s", a->status, *a->error_code ? " " : "", a->error_code);
+	snprintf(r->cause, sizeof(r->cause), "HTTP %d%s%s", a->status, *a->error_code ? " " : "",
+		 a->error_code);
 	if (a->retry_after_ms)
-		snprintf(r->cause + strlen(r->cause), 40, ", asks to wait %u s", a->retry_after_ms / 1000);
+		snprintf(r->cause + strlen(r->cause), 40, ", asks to wait %u s",
+			 a->retry_after_ms / 1000);
 	return http_status_is_transient(a->status) ? AGAIN : http_status_errno(a->status);
 }
 
@@ -600,63 +327,12 @@ static int verdict(struct http_request *r, CURLcode code)
 		return 0;
 	if (code != CURLE_OK)
 		return transport_verdict(r, code);
-	if (!r->begun && begin_body(r))
+	if (!r->begun && http_body_begin(r))
 		return r->fatal;
 	if (!r->range_header)
 		return 0;
 	snprintf(r->cause, sizeof(r->cause), "the body ended after %u of %u bytes", r->got, r->len);
 	return AGAIN;
-}
-
-/* The NUL after a whole blob, also after one of no bytes. */
-static int seal_buffer(struct http_request *r)
-{
-	if (r->method != HTTP_GET || r->range_header)
-		return 0;
-	if (!r->buf)
-		r->buf = malloc(1);
-	if (!r->buf)
-		return -ENOMEM;
-	r->buf[r->buf_len] = 0;
-	return 0;
-}
-
-static void retry(struct http_request *r)
-{
-	struct http_client *c = r->client;
-	uint64_t now = clock_now_ns(), left = r->deadline_ns > now ? r->deadline_ns - now : 0;
-	uint64_t least = c->backoff_base_ms * NSEC_PER_MSEC, delay, asked;
-
-	if (r->got > r->got_before)
-		r->failures = 0;
-	delay = NSEC_PER_MSEC * http_backoff_ms(c->backoff_base_ms, c->backoff_max_ms, r->failures++,
-						next_random(c));
-	asked = r->answer.retry_after_ms * NSEC_PER_MSEC;
-	if (delay >= left && left > least) /* one more attempt fits before the deadline */
-		delay = left / 2;
-	if (asked > delay)
-		delay = asked;
-	if (delay >= left) {
-		give_up(r);
-		return;
-	}
-	origin_counters.retries++;
-	log_debug("origin", "trying again", "attempt=%u wait_ms=%llu cause=\"%s\"", r->attempts + 1,
-		  (unsigned long long)(delay / NSEC_PER_MSEC), r->cause);
-	r->state = WAITING;
-	r->retry_ns = now + delay;
-	arm(r);
-}
-
-static void end_attempt(struct http_request *r, int rc)
-{
-	detach(r);
-	if (!rc)
-		rc = seal_buffer(r);
-	if (rc == AGAIN)
-		retry(r);
-	else
-		finish(r, rc);
 }
 
 static void reap(struct http_client *c)
@@ -674,36 +350,8 @@ static void reap(struct http_client *c)
 		curl_easy_getinfo(m->easy_handle, CURLINFO_PRIVATE, (char **)&r);
 		curl_easy_getinfo(m->easy_handle, CURLINFO_OS_ERRNO, &os_errno);
 		r->os_errno = (int)os_errno;
-		end_attempt(r, verdict(r, code));
+		http_attempt_end(r, verdict(r, code));
 	}
-}
-
-static void on_request_timer(struct loop_timer *t)
-{
-	struct http_request *r = owner_of(t, struct http_request, timer);
-	struct http_client *c = r->client;
-	uint64_t now = clock_now_ns();
-
-	event_begin(c);
-	if (now >= r->deadline_ns) {
-		if (r->state == QUEUED)
-			TAILQ_REMOVE(&c->queued, r, link);
-		if (r->state == ACTIVE && !*r->cause)
-			snprintf(r->cause, sizeof(r->cause), "no whole answer before the deadline");
-		detach(r);
-		give_up(r);
-	} else if (r->state == WAITING && now >= r->retry_ns) {
-		r->state = QUEUED; /* ahead of the younger */
-		TAILQ_INSERT_HEAD(&c->queued, r, link);
-		arm(r);
-	} else if (r->state == ACTIVE && now >= r->last_ns + stall_ns(r)) {
-		snprintf(r->cause, sizeof(r->cause), "no byte for %.1f s", (double)stall_ns(r) / 1e9);
-		r->answer.retry_after_ms = 0;
-		end_attempt(r, AGAIN);
-	} else {
-		arm(r);
-	}
-	event_end(c);
 }
 
 /* --- libcurl on the loop -------------------------------------------------------------------- */
@@ -718,10 +366,10 @@ static void on_ready(void *arg, uint32_t events)
 		mask |= CURL_CSELECT_IN; /* reading finds out what is wrong */
 	if ((events & EPOLLOUT) || ((events & (EPOLLHUP | EPOLLERR)) && (s->events & EPOLLOUT)))
 		mask |= CURL_CSELECT_OUT;
-	event_begin(c);
+	http_event_begin(c);
 	curl_multi_socket_action(c->multi, s->fd, mask, &running); /* may free s */
 	reap(c);
-	event_end(c);
+	http_event_end(c);
 }
 
 static void on_curl_timer(struct loop_timer *t)
@@ -729,10 +377,10 @@ static void on_curl_timer(struct loop_timer *t)
 	struct http_client *c = owner_of(t, struct http_client, timer);
 	int running;
 
-	event_begin(c);
+	http_event_begin(c);
 	curl_multi_socket_action(c->multi, CURL_SOCKET_TIMEOUT, 0, &running);
 	reap(c);
-	event_end(c);
+	http_event_end(c);
 }
 
 static int on_curl_wants_timer(CURLM *multi, long ms, void *arg)
@@ -751,7 +399,8 @@ static int on_curl_wants_socket(CURL *easy, curl_socket_t fd, int what, void *ar
 {
 	struct http_client *c = arg;
 	struct http_socket *s = assigned;
-	uint32_t events = (what & CURL_POLL_IN ? EPOLLIN : 0) | (what & CURL_POLL_OUT ? EPOLLOUT : 0);
+	uint32_t events =
+		(what & CURL_POLL_IN ? EPOLLIN : 0) | (what & CURL_POLL_OUT ? EPOLLOUT : 0);
 
 	(void)easy;
 	if (what == CURL_POLL_REMOVE) {
@@ -803,13 +452,7 @@ struct http_client *http_client_new(struct loop *l, const struct http_options *o
 	c->loop = l;
 	c->opt = *opt;
 	c->timer.fn = on_curl_timer;
-	c->post.fn = on_post;
-	c->backoff_base_ms = BACKOFF_BASE_MS;
-	c->backoff_max_ms = BACKOFF_MAX_MS;
-	if (getrandom(&c->random, sizeof(c->random), GRND_NONBLOCK) < 0 || !c->random)
-		c->random = clock_now_ns() | 1;
-	TAILQ_INIT(&c->queued);
-	TAILQ_INIT(&c->finished);
+	http_queue_init(c);
 	curl_multi_setopt(c->multi, CURLMOPT_SOCKETFUNCTION, on_curl_wants_socket);
 	curl_multi_setopt(c->multi, CURLMOPT_SOCKETDATA, c);
 	curl_multi_setopt(c->multi, CURLMOPT_TIMERFUNCTION, on_curl_wants_timer);
@@ -829,52 +472,4 @@ void http_client_free(struct http_client *c)
 	curl_multi_cleanup(c->multi);
 	loop_timer_cancel(c->loop, &c->timer);
 	free(c);
-}
-
-void http_client_set_backoff(struct http_client *c, uint32_t base_ms, uint32_t max_ms)
-{
-	c->backoff_base_ms = base_ms;
-	c->backoff_max_ms = max_ms;
-}
-
-void http_submit(struct http_client *c, struct http_request *r)
-{
-	r->client = c;
-	r->easy = r->headers = NULL;
-	r->buf = NULL;
-	r->buf_len = r->cap = 0;
-	r->got = r->failures = r->attempts = 0;
-	r->fatal = r->rc = 0;
-	*r->cause = *r->first_etag = 0;
-	memset(&r->timer, 0, sizeof(r->timer));
-	r->timer.fn = on_request_timer;
-	r->start_ns = clock_now_ns();
-	if (!r->deadline_ns)
-		r->deadline_ns = UINT64_MAX;
-	http_answer_reset(&r->answer);
-	r->state = QUEUED;
-	TAILQ_INSERT_TAIL(&c->queued, r, link);
-	arm(r);
-	pump(c);
-}
-
-void http_cancel(struct http_request *r)
-{
-	switch (r->state) {
-	case FINISHED: /* done() is due: it says so instead */
-		TAILQ_REMOVE(&r->client->finished, r, link);
-		break;
-	case QUEUED:
-		TAILQ_REMOVE(&r->client->queued, r, link);
-		break;
-	case ACTIVE:
-	case WAITING:
-		break;
-	default:
-		return;
-	}
-	detach(r);
-	snprintf(r->cause, sizeof(r->cause), "canceled");
-	finish(r, -ECANCELED);
-	pump(r->client);
 }

@@ -47,14 +47,14 @@ struct http_request {
 	uint64_t off;
 	uint32_t len;
 	uint8_t *dst;
-	size_t limit;		  /* whole blob: most bytes taken */
-	const char *if_match;	  /* NULL or "" = none; the answer's ETag is checked against it, too */
+	size_t limit;	      /* whole blob: most bytes taken */
+	const char *if_match; /* NULL or "" = none; the answer's ETag is checked against it, too */
 	const char *if_none_match;
-	const void *body;	  /* PUT */
+	const void *body; /* PUT */
 	size_t body_len;
-	uint32_t max_redirects;	  /* 0 = none followed; credentials never go to another host */
+	uint32_t max_redirects;	   /* 0 = none followed; credentials never go to another host */
 	uint32_t stall_timeout_ms; /* 0 = the client's */
-	uint64_t deadline_ns;	  /* CLOCK_MONOTONIC; 0 = none */
+	uint64_t deadline_ns;	   /* CLOCK_MONOTONIC; 0 = none */
 	/* Add headers with http_request_header(); called for each attempt, so that dates and
 	 * signatures are fresh. range and match below are set. 0 or an errno that ends the request.
 	 * May be NULL. */
@@ -75,8 +75,8 @@ struct http_request {
 	bool untrusted;	 /* its certificate did not verify */
 
 	/* of the attempt that is being prepared */
-	char range[64];			/* "bytes=0-99" or "" */
-	char match[ORIGIN_ETAG_MAX];	/* what If-Match will say, or "" */
+	char range[64];		     /* "bytes=0-99" or "" */
+	char match[ORIGIN_ETAG_MAX]; /* what If-Match will say, or "" */
 
 	/* the client's */
 	struct http_client *client;
@@ -92,15 +92,17 @@ struct http_request {
 	char error[256];
 };
 
-struct http_client *http_client_new(struct loop *l, const struct http_options *opt, struct err *err);
+struct http_client *http_client_new(struct loop *l, const struct http_options *opt,
+				    struct err *err);
 void http_client_free(struct http_client *c); /* no request may be in flight; not from done() */
 
 void http_submit(struct http_client *c, struct http_request *r);
 void http_cancel(struct http_request *r); /* done(-ECANCELED) follows */
 
-/* A header of the attempt that prepare() is called for. 0, -ENOMEM, or -EINVAL when the text holds a
- * control character. */
-int http_request_header(struct http_request *r, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+/* A header of the attempt that prepare() is called for. 0, -ENOMEM, or -EINVAL when the text holds
+ * a control character. */
+int http_request_header(struct http_request *r, const char *fmt, ...)
+	__attribute__((format(printf, 2, 3)));
 
 /* For tests: 800 and 20000 otherwise. */
 void http_client_set_backoff(struct http_client *c, uint32_t base_ms, uint32_t max_ms);

@@ -138,7 +138,8 @@ static int check_whole(const struct http_answer *a, uint64_t off, uint32_t len, 
 		       uint32_t *skip, char *why, size_t cap)
 {
 	if (off || (a->length >= 0 && a->length > (int64_t)len)) {
-		snprintf(why, cap, "the server ignores ranges (answered 200 to a part of the blob)");
+		snprintf(why, cap,
+			 "the server ignores ranges (answered 200 to a part of the blob)");
 		return -EIO;
 	}
 	if (a->length >= 0 && a->length < (int64_t)len) {
@@ -161,6 +162,10 @@ int http_answer_check_range(const struct http_answer *a, uint64_t off, uint32_t 
 		snprintf(why, cap, "unexpected answer %d to a range request", a->status);
 		return -EIO;
 	}
+	if (a->total >= 0 && a->total <= to && (a->from == from || a->total <= from)) {
+		snprintf(why, cap, "the blob has only %lld bytes", (long long)a->total);
+		return -ERANGE; /* Azurite says "bytes 10-9/10" where Azure says 416 */
+	}
 	if (a->from != from || a->to < from || a->to > to) {
 		snprintf(why, cap, "wrong Content-Range: asked for %lld-%lld, got %lld-%lld",
 			 (long long)from, (long long)to, (long long)a->from, (long long)a->to);
@@ -170,10 +175,6 @@ int http_answer_check_range(const struct http_answer *a, uint64_t off, uint32_t 
 		snprintf(why, cap, "Content-Length %lld does not fit Content-Range %lld-%lld",
 			 (long long)a->length, (long long)a->from, (long long)a->to);
 		return -EIO;
-	}
-	if (a->total >= 0 && a->total <= to) {
-		snprintf(why, cap, "the blob has only %lld bytes", (long long)a->total);
-		return -ERANGE;
 	}
 	return 0; /* a shorter piece than asked is gone on from where it ends */
 }

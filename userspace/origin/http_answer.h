@@ -15,11 +15,11 @@
 struct http_answer {
 	int status; /* 0 = none yet */
 	char etag[ORIGIN_ETAG_MAX];
-	char error_code[64];	  /* x-ms-error-code */
-	int64_t length;		  /* Content-Length; -1 = not said */
-	int64_t from, to, total;  /* Content-Range, inclusive; -1 = not said */
-	uint32_t retry_after_ms;  /* 0 = not said */
-	time_t date;		  /* the server's clock; 0 = not said */
+	char error_code[64];		/* x-ms-error-code */
+	int64_t length;			/* Content-Length; -1 = not said */
+	int64_t from, to, total;	/* Content-Range, inclusive; -1 = not said */
+	uint32_t retry_after_ms;	/* 0 = not said */
+	time_t date;			/* the server's clock; 0 = not said */
 	char body[HTTP_ERROR_BODY_MAX]; /* the beginning of an error's body, with a NUL */
 	size_t body_len;
 };
@@ -48,7 +48,8 @@ bool http_etag_is_strong(const char *etag);
 /* Equal but for a W/ in front. */
 bool http_etag_equal(const char *a, const char *b);
 
-/* Milliseconds before try @n + 1 (n from 0): base doubled n times, at most @max, times 0.5 to 1.5 by
+/* Milliseconds before try @n + 1 (n from 0): base doubled n times, at most @max, times 0.5 to 1.5
+ * by
  * @random, so that nodes which failed together do not come back together. */
 uint32_t http_backoff_ms(uint32_t base, uint32_t max, uint32_t n, uint32_t random);
 

@@ -52,11 +52,15 @@ static int http_explain(const struct remote_call *call, int rc, struct err *err)
 	case -ENOENT:
 		return err_set(err, rc, "%s: the server has no such file (%s)", url, r->cause);
 	case -EACCES:
-		return err_set(err, rc, "%s: the server refuses access (%s): check user, password or token "
-			       "in the URL", url, r->cause);
+		return err_set(err, rc,
+			       "%s: the server refuses access (%s): check user, password or token "
+			       "in the URL",
+			       url, r->cause);
 	case -ESTALE:
-		return err_set(err, rc, "%s: the file changed since its manifest was written (%s): publish "
-			       "it again", url, r->cause);
+		return err_set(err, rc,
+			       "%s: the file changed since its manifest was written (%s): publish "
+			       "it again",
+			       url, r->cause);
 	case -ERANGE:
 		return err_set(err, rc, "%s: the file ends before byte %llu (%s)", url,
 			       (unsigned long long)r->off + r->len, r->cause);
@@ -66,10 +70,13 @@ static int http_explain(const struct remote_call *call, int rc, struct err *err)
 		return err_set(err, -EIO, "%s: %s", url, r->cause);
 	case -EIO:
 		if (r->untrusted)
-			return err_set(err, rc, "%s: the server's certificate is not trusted (%s): set ca_file",
-				       url, r->cause);
+			return err_set(
+				err, rc,
+				"%s: the server's certificate is not trusted (%s): set ca_file",
+				url, r->cause);
 	}
-	return err_set(err, rc, "%s: %s%s", url, r->cause, r->no_host ? ": check the host's name" : "");
+	return err_set(err, rc, "%s: %s%s", url, r->cause,
+		       r->no_host ? ": check the host's name" : "");
 }
 
 /* For servers that refuse HEAD (a presigned GET): the answer for one byte tells the length. */
@@ -100,14 +107,15 @@ static int stat_by_range(struct origin_client *c, struct origin *o, const char *
 		strcpy(out->etag, call.http.answer.etag);
 		rc = 0;
 	} else {
-		rc = err_set(err, rc ? rc : -EIO, "%s", rc ? why.text : "the server does not tell a file's length");
+		rc = err_set(err, rc ? rc : -EIO, "%s",
+			     rc ? why.text : "the server does not tell a file's length");
 	}
 	remote_call_fini(&call);
 	return rc;
 }
 
-static int http_stat(struct origin_client *c, struct origin *o, const char *name, struct origin_stat *out,
-		     struct err *err)
+static int http_stat(struct origin_client *c, struct origin *o, const char *name,
+		     struct origin_stat *out, struct err *err)
 {
 	struct err head = {0};
 	int status, rc = remote_stat(c, o, name, out, &status, &head);

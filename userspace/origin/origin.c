@@ -29,7 +29,8 @@ static const struct origin_ops *const ops_of_kind[] = {
 int origin_open(const char *url, const struct origin_config *cfg, struct origin **out, char *name,
 		struct err *err)
 {
-	const char *version = cfg->api_version && *cfg->api_version ? cfg->api_version : DEFAULT_API_VERSION;
+	const char *version =
+		cfg->api_version && *cfg->api_version ? cfg->api_version : DEFAULT_API_VERSION;
 	struct origin *o = calloc(1, sizeof(*o));
 	int rc;
 
@@ -91,7 +92,8 @@ bool origin_is_single_blob(const struct origin *o)
 
 static void on_later(struct loop_post *p)
 {
-	struct origin_client *c = (struct origin_client *)((char *)p - offsetof(struct origin_client, post));
+	struct origin_client *c =
+		(struct origin_client *)((char *)p - offsetof(struct origin_client, post));
 	struct origin_read *r;
 
 	c->posted = false;
@@ -135,13 +137,15 @@ uint64_t origin_deadline(const struct origin_client *c)
 	return clock_now_ns() + c->deadline_ms * NSEC_PER_MSEC;
 }
 
-struct origin_client *origin_client_new(struct loop *l, const struct origin_config *cfg, struct err *err)
+struct origin_client *origin_client_new(struct loop *l, const struct origin_config *cfg,
+					struct err *err)
 {
 	struct http_options opt = {
 		.connections = cfg->connections ? cfg->connections : DEFAULT_CONNECTIONS,
 		.connect_timeout_ms = cfg->connect_timeout_ms ? cfg->connect_timeout_ms
 							      : DEFAULT_CONNECT_TIMEOUT_MS,
-		.stall_timeout_ms = cfg->stall_timeout_ms ? cfg->stall_timeout_ms : DEFAULT_STALL_TIMEOUT_MS,
+		.stall_timeout_ms =
+			cfg->stall_timeout_ms ? cfg->stall_timeout_ms : DEFAULT_STALL_TIMEOUT_MS,
 		.ca_file = cfg->ca_file,
 	};
 	struct origin_client *c = calloc(1, sizeof(*c));
@@ -176,8 +180,10 @@ static int bad_name(const struct origin *o, const char *name, struct err *err)
 {
 	if (url_name_is_valid(name) && strlen(o->url.folder) + strlen(name) <= ORIGIN_NAME_MAX)
 		return 0;
-	return err_set(err, -EINVAL, "a blob's name is 1 to %d bytes without empty, '.' and '..' segments: "
-		       "%.200s", ORIGIN_NAME_MAX, name);
+	return err_set(err, -EINVAL,
+		       "a blob's name is 1 to %d bytes without empty, '.' and '..' segments: "
+		       "%.200s",
+		       ORIGIN_NAME_MAX, name);
 }
 
 void origin_read_submit(struct origin_client *c, struct origin_read *r)
@@ -218,8 +224,13 @@ static void pread_done(struct origin_read *r, int rc)
 int origin_pread(struct origin_client *c, struct origin *o, const char *name, const char *etag,
 		 uint64_t off, uint32_t len, void *dst, struct err *err)
 {
-	struct pread p = {.read = {.origin = o, .name = name, .etag = etag, .off = off, .len = len,
-				   .dst = dst, .done = pread_done}};
+	struct pread p = {.read = {.origin = o,
+				   .name = name,
+				   .etag = etag,
+				   .off = off,
+				   .len = len,
+				   .dst = dst,
+				   .done = pread_done}};
 
 	origin_read_submit(c, &p.read);
 	while (!p.done)
@@ -229,8 +240,8 @@ int origin_pread(struct origin_client *c, struct origin *o, const char *name, co
 
 /* --- the rest goes by the table ------------------------------------------------------------- */
 
-int origin_stat(struct origin_client *c, struct origin *o, const char *name, struct origin_stat *out,
-		struct err *err)
+int origin_stat(struct origin_client *c, struct origin *o, const char *name,
+		struct origin_stat *out, struct err *err)
 {
 	int rc = bad_name(o, name, err);
 
@@ -252,7 +263,8 @@ static int may_write(const struct origin *o, const char *name, struct err *err)
 
 	if (o->ops->writable)
 		return bad_name(o, name, err);
-	return err_set(err, -EROFS, "%s: an http origin can't be written; publish to az:// or file://",
+	return err_set(err, -EROFS,
+		       "%s: an http origin can't be written; publish to az:// or file://",
 		       origin_url(o, name, shown, sizeof(shown)));
 }
 
@@ -262,11 +274,12 @@ static int bad_id(const char *id, struct err *err)
 
 	if (n && n <= 64 && strspn(id, "0123456789abcdef") == n)
 		return 0;
-	return err_set(err, -EINVAL, "a staged block's id is 1 to 64 digits of [0-9a-f]: %.80s", id);
+	return err_set(err, -EINVAL, "a staged block's id is 1 to 64 digits of [0-9a-f]: %.80s",
+		       id);
 }
 
-int origin_put(struct origin_client *c, struct origin *o, const char *name, const void *buf, size_t len,
-	       bool exclusive, struct err *err)
+int origin_put(struct origin_client *c, struct origin *o, const char *name, const void *buf,
+	       size_t len, bool exclusive, struct err *err)
 {
 	int rc = may_write(o, name, err);
 
@@ -283,8 +296,8 @@ int origin_stage(struct origin_client *c, struct origin *o, const char *name, co
 	return rc ? rc : o->ops->stage(c, o, name, id, buf, len, err);
 }
 
-int origin_commit(struct origin_client *c, struct origin *o, const char *name, const char *const *ids,
-		  size_t n, char etag[ORIGIN_ETAG_MAX], struct err *err)
+int origin_commit(struct origin_client *c, struct origin *o, const char *name,
+		  const char *const *ids, size_t n, char etag[ORIGIN_ETAG_MAX], struct err *err)
 {
 	int rc = may_write(o, name, err);
 

@@ -34,7 +34,8 @@ struct origin_ops {
 	int (*commit)(struct origin_client *c, struct origin *o, const char *name,
 		      const char *const *ids, size_t n, char *etag, struct err *err);
 	int (*staged)(struct origin_client *c, struct origin *o, const char *name,
-		      void (*fn)(void *arg, const char *id, uint64_t len), void *arg, struct err *err);
+		      void (*fn)(void *arg, const char *id, uint64_t len), void *arg,
+		      struct err *err);
 
 	/* origins over HTTP only; remote.h */
 	char *(*remote_url)(const struct origin *o, const char *name, const char *query);

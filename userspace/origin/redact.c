@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Masking what a person may type where a URL belongs: URLs with a SAS or a password, tokens and
- * connection strings pasted whole.  Everything in a query is masked but what is known to be public. */
+ * connection strings pasted whole.  Everything in a query is masked but what is known to be public.
+ */
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
@@ -12,12 +13,14 @@
 
 /* The fields of a SAS that say what it allows but not who may, and Azure's own parameters. */
 static const char *const public_keys[] = {
-	"sv", "sr", "ss", "srt", "sp", "st", "se", "spr", "sip", "sdd", "ses", "skoid", "sktid", "skt",
-	"ske", "sks", "skv", "comp", "restype", "snapshot", "versionid", "timeout",
+	"sv",  "sr",   "ss",	  "srt",      "sp",	   "st",      "se",  "spr",
+	"sip", "sdd",  "ses",	  "skoid",    "sktid",	   "skt",     "ske", "sks",
+	"skv", "comp", "restype", "snapshot", "versionid", "timeout",
 };
 
 /* Masked also where no '?' stands before them. */
-static const char *const secret_keys[] = {"sig", "AccountKey", "SharedAccessSignature", "password", "token"};
+static const char *const secret_keys[] = {"sig", "AccountKey", "SharedAccessSignature", "password",
+					  "token"};
 
 static bool listed(const char *const *keys, size_t n, const char *key, size_t len)
 {
@@ -70,10 +73,11 @@ const char *origin_redact_url(const char *url, char *buf, size_t len)
 
 		if (encoded && p + n > encoded)
 			n = (size_t)(encoded - p);
-		secret = key < n && (in_query ? !listed(public_keys, sizeof(public_keys) /
-								sizeof(*public_keys), p, key)
-					      : listed(secret_keys, sizeof(secret_keys) /
-								sizeof(*secret_keys), p, key));
+		secret = key < n &&
+			 (in_query ? !listed(public_keys,
+					     sizeof(public_keys) / sizeof(*public_keys), p, key)
+				   : listed(secret_keys, sizeof(secret_keys) / sizeof(*secret_keys),
+					    p, key));
 		if (in_query && key >= n && n) /* a bare word: nothing says that it is harmless */
 			key = n, secret = true;
 		put(&t, p, !secret ? n : key < n ? key + 1 : 0);

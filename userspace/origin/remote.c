@@ -128,8 +128,8 @@ int remote_get(struct origin_client *c, struct origin *o, const char *name, size
 	return rc;
 }
 
-int remote_stat(struct origin_client *c, struct origin *o, const char *name, struct origin_stat *out,
-		int *status, struct err *err)
+int remote_stat(struct origin_client *c, struct origin *o, const char *name,
+		struct origin_stat *out, int *status, struct err *err)
 {
 	struct remote_call call;
 	int rc = remote_call_init(&call, c, o, name, "", err);

@@ -41,7 +41,7 @@ int remote_get(struct origin_client *c, struct origin *o, const char *name, size
 	       const char *if_none_match, char **buf, size_t *len, char *etag, struct err *err);
 
 /* HEAD; *status (may be NULL) is the last answer's, 0 = none. */
-int remote_stat(struct origin_client *c, struct origin *o, const char *name, struct origin_stat *out,
-		int *status, struct err *err);
+int remote_stat(struct origin_client *c, struct origin *o, const char *name,
+		struct origin_stat *out, int *status, struct err *err);
 
 #endif

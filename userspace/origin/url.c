@@ -8,12 +8,14 @@
 #include <strings.h>
 
 #define FORMS                                                                                      \
-	"use az://ACCOUNT/CONTAINER/NAME, https://ACCOUNT.blob.core.windows.net/CONTAINER/NAME[?SAS], " \
-	"http://127.0.0.1:PORT/" EMULATOR_ACCOUNT "/CONTAINER/NAME, https://HOST/PATH or file:///PATH"
+	"use az://ACCOUNT/CONTAINER/NAME, "                                                        \
+	"https://ACCOUNT.blob.core.windows.net/CONTAINER/NAME[?SAS], "                             \
+	"http://127.0.0.1:PORT/" EMULATOR_ACCOUNT                                                  \
+	"/CONTAINER/NAME, https://HOST/PATH or file:///PATH"
 
 static const char *const cloud_suffixes[] = {
-	"core.windows.net",	 "core.chinacloudapi.cn", "core.usgovcloudapi.net",
-	"core.cloudapi.de",	 "storage.azure.net", /* accounts with DNS zone endpoints */
+	"core.windows.net", "core.chinacloudapi.cn", "core.usgovcloudapi.net",
+	"core.cloudapi.de", "storage.azure.net", /* accounts with DNS zone endpoints */
 };
 
 /* The pieces of scheme://[userinfo@]host/path?query, as they were written. */
@@ -97,7 +99,7 @@ bool url_query_value(const char *query, const char *key, char *out, size_t cap)
 
 bool url_name_is_valid(const char *name)
 {
-	for (const char *p = name; ; p++) {
+	for (const char *p = name;; p++) {
 		size_t n = strcspn(p, "/");
 
 		if (n == 0 || (n == 1 && p[0] == '.') || (n == 2 && memcmp(p, "..", 2) == 0))
@@ -112,8 +114,8 @@ bool url_name_is_valid(const char *name)
 }
 
 /* 0 or -EINVAL; the text of the error masks what @url may hide. */
-__attribute__((format(printf, 3, 4)))
-static int refuse(struct err *err, const char *url, const char *fmt, ...)
+__attribute__((format(printf, 3, 4))) static int refuse(struct err *err, const char *url,
+							const char *fmt, ...)
 {
 	char shown[256], why[160];
 	va_list ap;
@@ -131,7 +133,8 @@ static int split(const char *s, struct pieces *p, struct err *err)
 	size_t n;
 
 	if (!sep)
-		return refuse(err, s, s[0] == '/' ? "a local file is written file://PATH" : "is not a URL");
+		return refuse(err, s,
+			      s[0] == '/' ? "a local file is written file://PATH" : "is not a URL");
 	if (strlen(s) >= ORIGIN_URL_MAX)
 		return refuse(err, s, "is longer than %d bytes", ORIGIN_URL_MAX - 1);
 	if (strchr(s, '#'))
@@ -159,12 +162,14 @@ static int split(const char *s, struct pieces *p, struct err *err)
 
 static bool is_scheme(const struct pieces *p, const char *scheme)
 {
-	return p->scheme_len == strlen(scheme) && strncasecmp(p->scheme, scheme, p->scheme_len) == 0;
+	return p->scheme_len == strlen(scheme) &&
+	       strncasecmp(p->scheme, scheme, p->scheme_len) == 0;
 }
 
 /* Cut "ACCOUNT.blob.SUFFIX" (or "ACCOUNT.zNN.blob.SUFFIX", "ACCOUNT.privatelink.blob..") of a host
  * without port; false if the host is none of Azure's. */
-static bool host_account(const char *host, size_t len, const char *suffix, char *account, size_t cap)
+static bool host_account(const char *host, size_t len, const char *suffix, char *account,
+			 size_t cap)
 {
 	const char *dot = memchr(host, '.', len);
 	size_t label = dot ? (size_t)(dot - host) : 0;
@@ -177,8 +182,10 @@ static bool host_account(const char *host, size_t len, const char *suffix, char 
 
 		if (!i && (!suffix || !*suffix))
 			continue;
-		n = (size_t)snprintf(tail, sizeof(tail), ".blob.%s", i ? cloud_suffixes[i - 1] : suffix);
-		if (n < sizeof(tail) && len >= label + n && strncasecmp(host + len - n, tail, n) == 0) {
+		n = (size_t)snprintf(tail, sizeof(tail), ".blob.%s",
+				     i ? cloud_suffixes[i - 1] : suffix);
+		if (n < sizeof(tail) && len >= label + n &&
+		    strncasecmp(host + len - n, tail, n) == 0) {
 			memcpy(account, host, label);
 			account[label] = 0;
 			return true;
@@ -231,7 +238,8 @@ static int copy(char *out, size_t cap, const char *s, size_t n)
 }
 
 /* /CONTAINER/FOLDER/NAME into @u. */
-static int parse_blob_path(const char *s, const char *path, size_t len, struct url *u, struct err *err)
+static int parse_blob_path(const char *s, const char *path, size_t len, struct url *u,
+			   struct err *err)
 {
 	const char *slash, *end = path + len;
 	char blob[ORIGIN_NAME_MAX + 1], *last;
@@ -242,14 +250,18 @@ static int parse_blob_path(const char *s, const char *path, size_t len, struct u
 	if (!slash || slash + 1 == end)
 		return refuse(err, s, "names no blob in a container");
 	if (copy(u->container, sizeof(u->container), path, (size_t)(slash - path)) ||
-	    !*u->container || strspn(u->container, "abcdefghijklmnopqrstuvwxyz0123456789-$") !=
-				      strlen(u->container))
-		return refuse(err, s, "a container's name is 3 to 63 lower-case letters, digits and '-'");
+	    !*u->container ||
+	    strspn(u->container, "abcdefghijklmnopqrstuvwxyz0123456789-$") != strlen(u->container))
+		return refuse(err, s,
+			      "a container's name is 3 to 63 lower-case letters, digits and '-'");
 	if (url_decode(slash + 1, (size_t)(end - slash) - 1, blob, sizeof(blob)))
-		return refuse(err, s, "the blob's name is over %d bytes, or has a '%%' that is not "
-			      "written %%25", ORIGIN_NAME_MAX);
+		return refuse(err, s,
+			      "the blob's name is over %d bytes, or has a '%%' that is not "
+			      "written %%25",
+			      ORIGIN_NAME_MAX);
 	if (!url_name_is_valid(blob))
-		return refuse(err, s, "the blob's name is empty or has an empty, '.' or '..' segment");
+		return refuse(err, s,
+			      "the blob's name is empty or has an empty, '.' or '..' segment");
 	last = strrchr(blob, '/');
 	last = last ? last + 1 : blob;
 	strcpy(u->name, last);
@@ -268,7 +280,9 @@ static int parse_sas(const char *s, const struct pieces *p, struct url *u, struc
 	if (!p->query_len)
 		return 0;
 	if (!url_query_value(u->query, "sig", sig, sizeof(sig)))
-		return refuse(err, s, "what follows '?' is not a whole SAS (no sig=): put the URL in quotes");
+		return refuse(
+			err, s,
+			"what follows '?' is not a whole SAS (no sig=): put the URL in quotes");
 	if (strpbrk(u->query, " \"<>\\^`{|}"))
 		return refuse(err, s, "the SAS holds a character that no SAS has: copy it again");
 	return 0;
@@ -279,7 +293,9 @@ static int parse_az(const char *s, const struct pieces *p, struct url *u, struct
 	if (p->user_len || !p->host_len ||
 	    copy(u->account, sizeof(u->account), p->host, p->host_len) ||
 	    strspn(u->account, "abcdefghijklmnopqrstuvwxyz0123456789-") != strlen(u->account))
-		return refuse(err, s, "az:// is followed by an account's name of lower-case letters and digits");
+		return refuse(
+			err, s,
+			"az:// is followed by an account's name of lower-case letters and digits");
 	u->kind = URL_AZURE;
 	cut_secondary(u->account);
 	return parse_blob_path(s, p->path, p->path_len, u, err);
@@ -314,7 +330,8 @@ static bool is_azure(const struct pieces *p, const struct url_hints *h, struct u
 	    !strchr("/", p->scheme[endpoint_len]) ||
 	    url_endpoint_account(h->blob_endpoint, h->suffix, u->account))
 		return false;
-	*skip = p->scheme + endpoint_len > p->path ? (size_t)(p->scheme + endpoint_len - p->path) : 0;
+	*skip = p->scheme + endpoint_len > p->path ? (size_t)(p->scheme + endpoint_len - p->path)
+						   : 0;
 	return true;
 }
 
@@ -332,7 +349,8 @@ static int parse_http(const char *s, const struct pieces *p, struct url *u, stru
 	    copy(u->folder, sizeof(u->folder), p->path, dir) ||
 	    copy(u->query, sizeof(u->query), p->query, p->query_len) ||
 	    url_decode(slash + 1, p->path_len - dir, u->name, sizeof(u->name)))
-		return refuse(err, s, "a part of it is too long, or has a '%%' that is not written %%25");
+		return refuse(err, s,
+			      "a part of it is too long, or has a '%%' that is not written %%25");
 	if (!url_name_is_valid(u->name))
 		return refuse(err, s, "the file's name is '.', '..' or holds a control character");
 	return 0;
@@ -371,7 +389,8 @@ static int parse_file(const char *s, const struct pieces *p, struct url *u, stru
 	if (p->query_len)
 		return refuse(err, s, "'?' in a file's name is written %%3F");
 	if (url_decode(p->path, p->path_len, path, sizeof(path)))
-		return refuse(err, s, "the path is over %d bytes, or has a '%%' that is not written %%25",
+		return refuse(err, s,
+			      "the path is over %d bytes, or has a '%%' that is not written %%25",
 			      ORIGIN_NAME_MAX);
 	last = strrchr(path, '/');
 	if (!last || !url_name_is_valid(last + 1))
@@ -401,7 +420,8 @@ int url_parse(const char *s, const struct url_hints *hints, struct url *out, str
 	return rc ? rc : parse_az(s, &p, out, err);
 }
 
-int url_endpoint_account(const char *endpoint, const char *suffix, char account[AZURE_ACCOUNT_MAX + 1])
+int url_endpoint_account(const char *endpoint, const char *suffix,
+			 char account[AZURE_ACCOUNT_MAX + 1])
 {
 	const char *host = strstr(endpoint, "://"), *seg;
 	size_t host_len, n;
@@ -410,7 +430,8 @@ int url_endpoint_account(const char *endpoint, const char *suffix, char account[
 		return -EINVAL;
 	host += 3;
 	host_len = strcspn(host, "/?");
-	if (!host_account(host, without_port(host, host_len), suffix, account, AZURE_ACCOUNT_MAX + 1)) {
+	if (!host_account(host, without_port(host, host_len), suffix, account,
+			  AZURE_ACCOUNT_MAX + 1)) {
 		seg = host + host_len;
 		seg += *seg == '/';
 		n = strcspn(seg, "/?");

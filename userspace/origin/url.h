@@ -48,7 +48,8 @@ int url_parse(const char *s, const struct url_hints *hints, struct url *out, str
 
 /* The account that a blob endpoint belongs to: its first label, or the first segment of its path
  * where the host is not one of Azure's. -EINVAL if there is none. */
-int url_endpoint_account(const char *endpoint, const char *suffix, char account[AZURE_ACCOUNT_MAX + 1]);
+int url_endpoint_account(const char *endpoint, const char *suffix,
+			 char account[AZURE_ACCOUNT_MAX + 1]);
 
 /* True if @name may be asked of an origin: not empty, no empty, "." or ".." segment, no control
  * character, not absolute. */

@@ -1,0 +1,266 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* When a request is tried: the queue, the limit, back-off, stalls and deadlines. */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "origin/http_impl.h"
+
+#define BACKOFF_BASE_MS 800
+#define BACKOFF_MAX_MS	20000
+
+static uint32_t next_random(struct http_client *c)
+{
+	c->random ^= c->random << 13;
+	c->random ^= c->random >> 7;
+	c->random ^= c->random << 17;
+	return (uint32_t)(c->random >> 16);
+}
+
+static void count_error(int rc)
+{
+	switch (rc) { /* answers that callers ask for on purpose are none */
+	case 0:
+	case -ECANCELED:
+	case -EALREADY:
+	case -EEXIST:
+	case -ENOENT:
+		return;
+	}
+	origin_counters.errors++;
+}
+
+static void finish(struct http_request *r, int rc)
+{
+	struct http_client *c = r->client;
+
+	loop_timer_cancel(c->loop, &r->timer);
+	if (rc) {
+		free(r->buf);
+		r->buf = NULL;
+		r->buf_len = 0;
+	}
+	count_error(rc);
+	r->state = FINISHED;
+	r->rc = rc;
+	TAILQ_INSERT_TAIL(&c->finished, r, link);
+	if (!c->depth && !c->posted) {
+		c->posted = true;
+		loop_post(c->loop, &c->post);
+	}
+}
+
+static void pump(struct http_client *c);
+
+static void drain(struct http_client *c)
+{
+	struct http_request *r;
+
+	while ((r = TAILQ_FIRST(&c->finished))) {
+		TAILQ_REMOVE(&c->finished, r, link);
+		r->state = IDLE;
+		r->done(r, r->rc);
+	}
+}
+
+void http_event_begin(struct http_client *c)
+{
+	c->depth++;
+}
+
+/* done() runs outside of the event, so that what it cancels or fails to start is posted. */
+void http_event_end(struct http_client *c)
+{
+	c->depth--;
+	pump(c);
+	drain(c);
+}
+
+static void on_post(struct loop_post *p)
+{
+	struct http_client *c = owner_of(p, struct http_client, post);
+
+	c->posted = false;
+	http_event_begin(c);
+	http_event_end(c);
+}
+
+static void give_up(struct http_request *r)
+{
+	char why[sizeof(r->cause)];
+	double s = (double)(clock_now_ns() - r->start_ns) / 1e9;
+
+	snprintf(why, sizeof(why), "%.200s", *r->cause ? r->cause : "no answer");
+	if (r->attempts)
+		snprintf(r->cause, sizeof(r->cause), "gave up after %u attempt%s in %.1f s: %.200s",
+			 r->attempts, r->attempts == 1 ? "" : "s", s, why);
+	else
+		snprintf(r->cause, sizeof(r->cause), "no connection was free for %.1f s", s);
+	finish(r, -ETIMEDOUT);
+}
+
+static uint64_t stall_ns(const struct http_request *r)
+{
+	uint32_t ms = r->stall_timeout_ms ? r->stall_timeout_ms : r->client->opt.stall_timeout_ms;
+
+	return ms * NSEC_PER_MSEC;
+}
+
+void http_arm(struct http_request *r)
+{
+	uint64_t at = r->deadline_ns;
+
+	if (r->state == WAITING && r->retry_ns < at)
+		at = r->retry_ns;
+	if (r->state == ACTIVE && r->last_ns + stall_ns(r) < at)
+		at = r->last_ns + stall_ns(r);
+	if (at == UINT64_MAX)
+		loop_timer_cancel(r->client->loop, &r->timer);
+	else
+		loop_timer_set(r->client->loop, &r->timer, at);
+}
+
+static void pump(struct http_client *c)
+{
+	struct http_request *r;
+	int rc;
+
+	while (c->active < c->opt.connections && (r = TAILQ_FIRST(&c->queued))) {
+		TAILQ_REMOVE(&c->queued, r, link);
+		rc = http_attempt_start(c, r);
+		if (rc) {
+			http_attempt_detach(r);
+			finish(r, rc);
+		}
+	}
+}
+
+static void retry(struct http_request *r)
+{
+	struct http_client *c = r->client;
+	uint64_t now = clock_now_ns(), left = r->deadline_ns > now ? r->deadline_ns - now : 0;
+	uint64_t least = c->backoff_base_ms * NSEC_PER_MSEC, delay, asked;
+
+	if (r->got > r->got_before)
+		r->failures = 0;
+	delay = NSEC_PER_MSEC * http_backoff_ms(c->backoff_base_ms, c->backoff_max_ms,
+						r->failures++, next_random(c));
+	asked = r->answer.retry_after_ms * NSEC_PER_MSEC;
+	if (delay >= left && left > least) /* one more attempt fits before the deadline */
+		delay = left / 2;
+	if (asked > delay)
+		delay = asked;
+	if (delay >= left) {
+		give_up(r);
+		return;
+	}
+	origin_counters.retries++;
+	log_debug("origin", "trying again", "attempt=%u wait_ms=%llu cause=\"%s\"", r->attempts + 1,
+		  (unsigned long long)(delay / NSEC_PER_MSEC), r->cause);
+	r->state = WAITING;
+	r->retry_ns = now + delay;
+	http_arm(r);
+}
+
+void http_attempt_end(struct http_request *r, int rc)
+{
+	http_attempt_detach(r);
+	if (!rc)
+		rc = http_body_seal(r);
+	if (rc == AGAIN)
+		retry(r);
+	else
+		finish(r, rc);
+}
+
+static void on_request_timer(struct loop_timer *t)
+{
+	struct http_request *r = owner_of(t, struct http_request, timer);
+	struct http_client *c = r->client;
+	uint64_t now = clock_now_ns();
+
+	http_event_begin(c);
+	if (now >= r->deadline_ns) {
+		if (r->state == QUEUED)
+			TAILQ_REMOVE(&c->queued, r, link);
+		if (r->state == ACTIVE && !*r->cause)
+			snprintf(r->cause, sizeof(r->cause), "no whole answer before the deadline");
+		http_attempt_detach(r);
+		give_up(r);
+	} else if (r->state == WAITING && now >= r->retry_ns) {
+		r->state = QUEUED; /* ahead of the younger */
+		TAILQ_INSERT_HEAD(&c->queued, r, link);
+		http_arm(r);
+	} else if (r->state == ACTIVE && now >= r->last_ns + stall_ns(r)) {
+		snprintf(r->cause, sizeof(r->cause), "no byte for %.1f s",
+			 (double)stall_ns(r) / 1e9);
+		r->answer.retry_after_ms = 0;
+		http_attempt_end(r, AGAIN);
+	} else {
+		http_arm(r);
+	}
+	http_event_end(c);
+}
+
+void http_client_set_backoff(struct http_client *c, uint32_t base_ms, uint32_t max_ms)
+{
+	c->backoff_base_ms = base_ms;
+	c->backoff_max_ms = max_ms;
+}
+
+void http_submit(struct http_client *c, struct http_request *r)
+{
+	r->client = c;
+	r->easy = r->headers = NULL;
+	r->buf = NULL;
+	r->buf_len = r->cap = 0;
+	r->got = r->failures = r->attempts = 0;
+	r->fatal = r->rc = 0;
+	*r->cause = *r->first_etag = 0;
+	memset(&r->timer, 0, sizeof(r->timer));
+	r->timer.fn = on_request_timer;
+	r->start_ns = clock_now_ns();
+	if (!r->deadline_ns)
+		r->deadline_ns = UINT64_MAX;
+	http_answer_reset(&r->answer);
+	r->state = QUEUED;
+	TAILQ_INSERT_TAIL(&c->queued, r, link);
+	http_arm(r);
+	pump(c);
+}
+
+void http_cancel(struct http_request *r)
+{
+	switch (r->state) {
+	case FINISHED: /* done() is due: it says so instead */
+		TAILQ_REMOVE(&r->client->finished, r, link);
+		break;
+	case QUEUED:
+		TAILQ_REMOVE(&r->client->queued, r, link);
+		break;
+	case ACTIVE:
+	case WAITING:
+		break;
+	default:
+		return;
+	}
+	http_attempt_detach(r);
+	snprintf(r->cause, sizeof(r->cause), "canceled");
+	finish(r, -ECANCELED);
+	pump(r->client);
+}
+
+void http_queue_init(struct http_client *c)
+{
+	c->post.fn = on_post;
+	c->backoff_base_ms = BACKOFF_BASE_MS;
+	c->backoff_max_ms = BACKOFF_MAX_MS;
+	if (getrandom(&c->random, sizeof(c->random), GRND_NONBLOCK) < 0 || !c->random)
+		c->random = clock_now_ns() | 1;
+	TAILQ_INIT(&c->queued);
+	TAILQ_INIT(&c->finished);
+}
