@@ -12,12 +12,14 @@
 
 /* As Microsoft's JavaScript client sorts them (its SharedKeyComparator was the oracle). */
 static const char *const sorted[] = {
-	"x-ms-blob-content-type", "x-ms-blobtype",	"x-ms-blob-type",  "x-ms-client-request-id",
-	"x-ms-date",		  "x-ms-meta-a!b",	"x-ms-meta-a.b",   "x-ms-meta-a+b",
-	"x-ms-meta-a9b",	  "x-ms-meta-ab",	"x-ms-meta-a-b",   "x-ms-meta-a-c",
-	"x-ms-meta-coop",	  "x-ms-meta-coo-p",	"x-ms-meta-co-op", "x-ms-meta-foo",
-	"x-ms-meta-foo_bar",	  "x-ms-meta-foo2",	"x-ms-meta-foo-2", "x-ms-meta-foo2_bar",
-	"x-ms-meta-i_",		  "x-ms-meta-i0",	"x-ms-meta-z",	   "x-ms-meta-z'",
+	"x-ms-blob-content-type", "x-ms-blobtype",	"x-ms-blob-type",
+	"x-ms-client-request-id", "x-ms-date",		"x-ms-meta-a!b",
+	"x-ms-meta-a.b",	  "x-ms-meta-a+b",	"x-ms-meta-a9b",
+	"x-ms-meta-ab",		  "x-ms-meta-a-b",	"x-ms-meta-a-c",
+	"x-ms-meta-coop",	  "x-ms-meta-coo-p",	"x-ms-meta-co-op",
+	"x-ms-meta-foo",	  "x-ms-meta-foo_bar",	"x-ms-meta-foo2",
+	"x-ms-meta-foo-2",	  "x-ms-meta-foo2_bar", "x-ms-meta-i_",
+	"x-ms-meta-i0",		  "x-ms-meta-z",	"x-ms-meta-z'",
 	"x-ms-meta-z-",		  "x-ms-range",		"x-ms-version",
 };
 
@@ -53,8 +55,11 @@ static void assert_signature(const struct azure_string *s, const char *expected)
 static void a_range_read_of_the_emulator_signs_the_account_twice(void **state)
 {
 	struct azure_string s = {
-		.method = "GET", .account = "devstoreaccount1", .path = "/devstoreaccount1/c/a%20b",
-		.query = "", .if_match = "\"0x1\"",
+		.method = "GET",
+		.account = "devstoreaccount1",
+		.path = "/devstoreaccount1/c/a%20b",
+		.query = "",
+		.if_match = "\"0x1\"",
 		.headers = {{"x-ms-version", "2021-12-02"},
 			    {"x-ms-range", "bytes=0-4095"},
 			    {"x-ms-date", "Sun, 06 Nov 1994 08:49:37 GMT"}},
@@ -64,10 +69,11 @@ static void a_range_read_of_the_emulator_signs_the_account_twice(void **state)
 
 	(void)state;
 	assert_non_null(text);
-	assert_string_equal(text, "GET\n\n\n\n\n\n\n\n\"0x1\"\n\n\n\n"
-				  "x-ms-date:Sun, 06 Nov 1994 08:49:37 GMT\nx-ms-range:bytes=0-4095\n"
-				  "x-ms-version:2021-12-02\n"
-				  "/devstoreaccount1/devstoreaccount1/c/a%20b");
+	assert_string_equal(text,
+			    "GET\n\n\n\n\n\n\n\n\"0x1\"\n\n\n\n"
+			    "x-ms-date:Sun, 06 Nov 1994 08:49:37 GMT\nx-ms-range:bytes=0-4095\n"
+			    "x-ms-version:2021-12-02\n"
+			    "/devstoreaccount1/devstoreaccount1/c/a%20b");
 	free(text);
 	assert_signature(&s, "K5vlr/tPC6sSuVWbPW1Ed6gnt4WRvU1zjbcSTf/qkMw=");
 }
@@ -75,9 +81,13 @@ static void a_range_read_of_the_emulator_signs_the_account_twice(void **state)
 static void query_parameters_are_decoded_and_sorted_and_the_length_counts(void **state)
 {
 	struct azure_string s = {
-		.method = "PUT", .account = "acct", .path = "/c/n",
-		.query = "comp=block&blockid=MDA%3D&Timeout=30", .content_length = 11,
-		.content_type = "application/xml", .if_none_match = "*",
+		.method = "PUT",
+		.account = "acct",
+		.path = "/c/n",
+		.query = "comp=block&blockid=MDA%3D&Timeout=30",
+		.content_length = 11,
+		.content_type = "application/xml",
+		.if_none_match = "*",
 		.headers = {{"x-ms-version", "2021-12-02"},
 			    {"x-ms-date", "Sun, 06 Nov 1994 08:49:37 GMT"},
 			    {"x-ms-blob-content-type", "application/octet-stream"}},
@@ -100,7 +110,9 @@ static void an_empty_body_signs_an_empty_length(void **state)
 
 static void more_parameters_than_are_signed_is_refused(void **state)
 {
-	struct azure_string s = {.method = "GET", .account = "a", .path = "/c/n",
+	struct azure_string s = {.method = "GET",
+				 .account = "a",
+				 .path = "/c/n",
 				 .query = "a=1&b=1&c=1&d=1&e=1&f=1&g=1&h=1&i=1"};
 
 	(void)state;

@@ -39,7 +39,9 @@ static void assert_sas(const char *sas)
 static void a_key_is_used_for_its_account(void **state)
 {
 	(void)state;
-	assert_int_equal(resolve("az://acct/ccc/n", (struct origin_config){.account = "acct", .key = KEY}), 0);
+	assert_int_equal(
+		resolve("az://acct/ccc/n", (struct origin_config){.account = "acct", .key = KEY}),
+		0);
 	assert_key("secret-key-of-acct");
 	assert_string_equal(u.base, "https://acct.blob.core.windows.net");
 	assert_int_equal(resolve("az://acct/ccc/n", (struct origin_config){.key = KEY "\n"}), 0);
@@ -49,7 +51,9 @@ static void a_key_is_used_for_its_account(void **state)
 static void a_key_of_another_account_does_not_fit(void **state)
 {
 	(void)state;
-	assert_int_equal(resolve("az://acct/ccc/n", (struct origin_config){.account = "b", .key = KEY}), -EACCES);
+	assert_int_equal(
+		resolve("az://acct/ccc/n", (struct origin_config){.account = "b", .key = KEY}),
+		-EACCES);
 	assert_non_null(strstr(err.text, "account acct"));
 	assert_non_null(strstr(err.text, "AZURE_STORAGE_ACCOUNT is b"));
 }
@@ -65,7 +69,8 @@ static void no_credential_says_what_to_set(void **state)
 
 static void a_sas_in_the_url_wins(void **state)
 {
-	struct origin_config cfg = {.account = "acct", .key = KEY,
+	struct origin_config cfg = {.account = "acct",
+				    .key = KEY,
 				    .connection_string = "AccountName=acct;AccountKey=" OTHER};
 
 	(void)state;
@@ -76,16 +81,23 @@ static void a_sas_in_the_url_wins(void **state)
 static void a_sas_token_may_start_with_a_question_mark(void **state)
 {
 	(void)state;
-	assert_int_equal(resolve("az://acct/ccc/n", (struct origin_config){.sas_token = " ?sv=1&sig=a+b%3D\n"}), 0);
+	assert_int_equal(resolve("az://acct/ccc/n",
+				 (struct origin_config){.sas_token = " ?sv=1&sig=a+b%3D\n"}),
+			 0);
 	assert_sas("sv=1&sig=a%2Bb%3D");
-	assert_int_equal(resolve("az://acct/ccc/n", (struct origin_config){.sas_token = "sv=1"}), -EACCES);
-	assert_int_equal(resolve("az://acct/ccc/n", (struct origin_config){.sas_token = "sig=a\r\nX: y"}), -EACCES);
+	assert_int_equal(resolve("az://acct/ccc/n", (struct origin_config){.sas_token = "sv=1"}),
+			 -EACCES);
+	assert_int_equal(
+		resolve("az://acct/ccc/n", (struct origin_config){.sas_token = "sig=a\r\nX: y"}),
+		-EACCES);
 }
 
 static void a_connection_string_gives_account_key_and_endpoint(void **state)
 {
-	struct origin_config cfg = {.connection_string =
-		"DefaultEndpointsProtocol=http;AccountName=acct;AccountKey=" KEY ";EndpointSuffix=cloud.example"};
+	struct origin_config cfg = {
+		.connection_string =
+			"DefaultEndpointsProtocol=http;AccountName=acct;AccountKey=" KEY
+			";EndpointSuffix=cloud.example"};
 
 	(void)state;
 	assert_int_equal(resolve("az://acct/ccc/n", cfg), 0);
@@ -96,7 +108,8 @@ static void a_connection_string_gives_account_key_and_endpoint(void **state)
 static void a_blob_endpoint_with_a_sas_needs_no_account_name(void **state)
 {
 	struct origin_config cfg = {.connection_string =
-		"BlobEndpoint=http://127.0.0.1:99/devstoreaccount1/;SharedAccessSignature=?sv=1&sig=z;"};
+					    "BlobEndpoint=http://127.0.0.1:99/devstoreaccount1/"
+					    ";SharedAccessSignature=?sv=1&sig=z;"};
 
 	(void)state;
 	assert_int_equal(resolve("az://devstoreaccount1/ccc/n", cfg), 0);
@@ -112,7 +125,8 @@ static void development_storage_is_the_emulator(void **state)
 	assert_int_equal(resolve("az://devstoreaccount1/ccc/n", cfg), 0);
 	assert_int_equal(cred.key_len, 64);
 	assert_string_equal(u.base, "http://127.0.0.1:10000/devstoreaccount1");
-	cfg.connection_string = "UseDevelopmentStorage=TRUE;DevelopmentStorageProxyUri=http://host/";
+	cfg.connection_string =
+		"UseDevelopmentStorage=TRUE;DevelopmentStorageProxyUri=http://host/";
 	assert_int_equal(resolve("az://devstoreaccount1/ccc/n", cfg), 0);
 	assert_string_equal(u.base, "http://host:10000/devstoreaccount1");
 }
@@ -132,7 +146,8 @@ static void a_connection_string_of_another_account_leaves_the_key_to_be_used(voi
 static void a_broken_connection_string_is_named_but_not_quoted(void **state)
 {
 	static const char *const bad[] = {"SECRET", "AccountKey=SECRET", "AccountName=a;SECRET",
-					  "BlobEndpoint=SECRET", "AccountName=a;DefaultEndpointsProtocol=ftp"};
+					  "BlobEndpoint=SECRET",
+					  "AccountName=a;DefaultEndpointsProtocol=ftp"};
 
 	(void)state;
 	for (size_t i = 0; i < sizeof(bad) / sizeof(*bad); i++) {
@@ -149,7 +164,8 @@ static void a_broken_connection_string_is_named_but_not_quoted(void **state)
 static void a_key_that_is_not_base64_is_refused_unshown(void **state)
 {
 	(void)state;
-	assert_int_equal(resolve("az://acct/ccc/n", (struct origin_config){.key = "SECRET!"}), -EACCES);
+	assert_int_equal(resolve("az://acct/ccc/n", (struct origin_config){.key = "SECRET!"}),
+			 -EACCES);
 	assert_non_null(strstr(err.text, "AZURE_STORAGE_KEY"));
 	assert_null(strstr(err.text, "SECRET"));
 }

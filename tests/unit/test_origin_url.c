@@ -14,8 +14,8 @@
 static struct url u;
 static struct err err;
 
-static void assert_azure(const char *url, const char *account, const char *base, const char *container,
-			 const char *folder, const char *name)
+static void assert_azure(const char *url, const char *account, const char *base,
+			 const char *container, const char *folder, const char *name)
 {
 	int rc = url_parse(url, NULL, &u, &err);
 
@@ -51,8 +51,9 @@ static void each_form_of_an_azure_url_is_taken_apart(void **state)
 static void a_sas_stays_as_it_was_written(void **state)
 {
 	(void)state;
-	assert_azure("https://acct.blob.core.windows.net/data/a.img?sv=2021-12-02&sr=b&sig=a%2Bb%3D", "acct",
-		     "https://acct.blob.core.windows.net", "data", "", "a.img");
+	assert_azure(
+		"https://acct.blob.core.windows.net/data/a.img?sv=2021-12-02&sr=b&sig=a%2Bb%3D",
+		"acct", "https://acct.blob.core.windows.net", "data", "", "a.img");
 	assert_string_equal(u.query, "sv=2021-12-02&sr=b&sig=a%2Bb%3D");
 	assert_azure("az://acct/data/a.img?sv=1&sig=x", "acct", "", "data", "", "a.img");
 	assert_string_equal(u.query, "sv=1&sig=x");
@@ -74,7 +75,8 @@ static void hints_make_a_path_style_url_azures(void **state)
 	assert_int_equal(u.kind, URL_AZURE);
 	assert_string_equal(u.base, "http://store.example:8080/other");
 	assert_string_equal(u.container, "c");
-	assert_int_equal(url_parse("http://store.example:8080/otherwise/c/n", &endpoint, &u, &err), 0);
+	assert_int_equal(url_parse("http://store.example:8080/otherwise/c/n", &endpoint, &u, &err),
+			 0);
 	assert_int_equal(u.kind, URL_HTTP);
 	assert_int_equal(url_parse("https://a.blob.cloud.example/c/n", &suffix, &u, &err), 0);
 	assert_int_equal(u.kind, URL_AZURE);
@@ -86,7 +88,8 @@ static void a_lookalike_host_is_not_azures(void **state)
 	(void)state;
 	assert_int_equal(url_parse("https://blob.core.windows.net/c/n", NULL, &u, &err), 0);
 	assert_int_equal(u.kind, URL_HTTP);
-	assert_int_equal(url_parse("https://a.blob.core.windows.net.evil.example/c/n", NULL, &u, &err), 0);
+	assert_int_equal(
+		url_parse("https://a.blob.core.windows.net.evil.example/c/n", NULL, &u, &err), 0);
 	assert_int_equal(u.kind, URL_HTTP);
 	assert_string_equal(u.account, "");
 }
@@ -94,14 +97,17 @@ static void a_lookalike_host_is_not_azures(void **state)
 static void names_are_decoded(void **state)
 {
 	(void)state;
-	assert_azure("az://a/ccc/dir%20x/a+b%25%C3%A9.img", "a", "", "ccc", "dir x/", "a+b%\xc3\xa9.img");
+	assert_azure("az://a/ccc/dir%20x/a+b%25%C3%A9.img", "a", "", "ccc", "dir x/",
+		     "a+b%\xc3\xa9.img");
 	assert_azure("az://a/ccc/plain \xc3\xa9", "a", "", "ccc", "", "plain \xc3\xa9");
 }
 
 static void an_http_url_keeps_its_path_and_query(void **state)
 {
 	(void)state;
-	assert_int_equal(url_parse("https://me:p%40ss@h.example:8443/a%2Fb/c d/x%20y.img?k=v", NULL, &u, &err), 0);
+	assert_int_equal(url_parse("https://me:p%40ss@h.example:8443/a%2Fb/c d/x%20y.img?k=v", NULL,
+				   &u, &err),
+			 0);
 	assert_int_equal(u.kind, URL_HTTP);
 	assert_string_equal(u.base, "https://h.example:8443");
 	assert_string_equal(u.userinfo, "me:p@ss");
@@ -125,11 +131,35 @@ static void a_file_url_is_an_absolute_path(void **state)
 static void what_is_no_blobs_url_is_refused_with_the_forms(void **state)
 {
 	static const char *const bad[] = {
-		"", "/srv/a.img", "a.img", "ftp://h/x", "az://", "az://a", "az://a/c", "az://a/c/",
-		"az:///c/n", "az://A_B/c/n", "az://a/C/n", "az://a/c/dir/", "az://a/c//n",
-		"az://a/c/../n", "az://a/c/%2e%2e/n", "az://a/c/a%", "az://a/c/a%zz", "az://a/c/%00",
-		"az://a/c/a%0ab", "az://a/c/n#x", "az://u@a/c/n", "https://", "https://h", "https://h/",
-		"http://h/..", "file:///", "file:///srv/", "file:///srv/a?b", "az://a/c/n\n",
+		"",
+		"/srv/a.img",
+		"a.img",
+		"ftp://h/x",
+		"az://",
+		"az://a",
+		"az://a/c",
+		"az://a/c/",
+		"az:///c/n",
+		"az://A_B/c/n",
+		"az://a/C/n",
+		"az://a/c/dir/",
+		"az://a/c//n",
+		"az://a/c/../n",
+		"az://a/c/%2e%2e/n",
+		"az://a/c/a%",
+		"az://a/c/a%zz",
+		"az://a/c/%00",
+		"az://a/c/a%0ab",
+		"az://a/c/n#x",
+		"az://u@a/c/n",
+		"https://",
+		"https://h",
+		"https://h/",
+		"http://h/..",
+		"file:///",
+		"file:///srv/",
+		"file:///srv/a?b",
+		"az://a/c/n\n",
 	};
 	char url[ORIGIN_URL_MAX + 16];
 
@@ -154,7 +184,8 @@ static void what_is_no_blobs_url_is_refused_with_the_forms(void **state)
 static void a_sas_that_the_shell_cut_is_refused_with_the_reason(void **state)
 {
 	(void)state;
-	assert_int_equal(url_parse("https://a.blob.core.windows.net/c/n?sv=2021", NULL, &u, &err), -EINVAL);
+	assert_int_equal(url_parse("https://a.blob.core.windows.net/c/n?sv=2021", NULL, &u, &err),
+			 -EINVAL);
 	assert_non_null(strstr(err.text, "quotes"));
 }
 
@@ -194,7 +225,8 @@ static void secrets_are_masked_whatever_was_typed(void **state)
 	assert_redacted("sv=1&sig=abc", "sv=1&sig=***");
 	assert_redacted("AccountName=a;AccountKey=abc==;EndpointSuffix=x",
 			"AccountName=a;AccountKey=***;EndpointSuffix=x");
-	assert_redacted("https://h/login%3Fsv%3D1%26sig%3Dabc", "https://h/login%3Fsv%3D1%26sig%3D***");
+	assert_redacted("https://h/login%3Fsv%3D1%26sig%3Dabc",
+			"https://h/login%3Fsv%3D1%26sig%3D***");
 	assert_redacted("", "");
 	assert_string_equal(origin_redact_url("az://account", small, sizeof(small)), "az://ac");
 }
@@ -202,7 +234,9 @@ static void secrets_are_masked_whatever_was_typed(void **state)
 static void an_error_text_never_shows_a_signature(void **state)
 {
 	(void)state;
-	assert_int_equal(url_parse("https://a.blob.core.windows.net/c?sv=1&sig=SECRET", NULL, &u, &err), -EINVAL);
+	assert_int_equal(
+		url_parse("https://a.blob.core.windows.net/c?sv=1&sig=SECRET", NULL, &u, &err),
+		-EINVAL);
 	assert_null(strstr(err.text, "SECRET"));
 	assert_int_equal(url_parse("ftp://me:SECRET@h/x", NULL, &u, &err), -EINVAL);
 	assert_null(strstr(err.text, "SECRET"));
@@ -213,9 +247,11 @@ static void an_endpoints_account_is_found(void **state)
 	char account[AZURE_ACCOUNT_MAX + 1];
 
 	(void)state;
-	assert_int_equal(url_endpoint_account("https://a.blob.core.windows.net/", NULL, account), 0);
+	assert_int_equal(url_endpoint_account("https://a.blob.core.windows.net/", NULL, account),
+			 0);
 	assert_string_equal(account, "a");
-	assert_int_equal(url_endpoint_account("http://127.0.0.1:10000/devstoreaccount1", NULL, account), 0);
+	assert_int_equal(
+		url_endpoint_account("http://127.0.0.1:10000/devstoreaccount1", NULL, account), 0);
 	assert_string_equal(account, "devstoreaccount1");
 	assert_int_equal(url_endpoint_account("nonsense", NULL, account), -EINVAL);
 }
