@@ -1,8 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The azure origin against the emulator, which checks signatures as Azure does.
  *
- * Start `azurite-blob --skipApiVersionCheck --blobPort PORT` and set CAIRN_AZURITE_PORT; without it
- * every test is skipped. Each run makes a container of its own.
+ * Start `azurite-blob --skipApiVersionCheck --blobPort PORT`, then
+ *	make build/system/origin_azurite.san \
+ *		PKGS="libcurl libmicrohttpd libcjson inih libcrypto liburing libsystemd cmocka"
+ *	CAIRN_AZURITE_PORT=PORT build/system/origin_azurite.san
+ * Without the variable it ends with 77, skipped. Each run makes a container of its own.
  */
 #include <errno.h>
 #include <openssl/hmac.h>
