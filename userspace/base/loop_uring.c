@@ -40,7 +40,6 @@ struct poll {
 	uint32_t events;      /* asked of the kernel when armed */
 	bool changed;	      /* on the list */
 	bool armed;	      /* in the ring; its last completion is to come */
-	bool multishot;
 	bool removing; /* its removal is in the ring */
 };
 
@@ -139,11 +138,10 @@ static bool poll_arm(struct uring_state *s, struct poll *p)
 	if (!sqe)
 		return false;
 	p->events = p->w->events;
-	p->multishot = !(p->events & (EPOLLIN | EPOLLRDHUP));
-	if (p->multishot)
-		io_uring_prep_poll_multishot(sqe, p->w->fd, p->events);
-	else
+	if (p->events & (EPOLLIN | EPOLLRDHUP))
 		io_uring_prep_poll_add(sqe, p->w->fd, p->events);
+	else
+		io_uring_prep_poll_multishot(sqe, p->w->fd, p->events);
 	sqe_name(sqe, p, TAG_POLL);
 	p->armed = true;
 	s->in_ring++;
