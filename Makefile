@@ -132,4 +132,16 @@ install: all
 		install -m 0644 deploy/cairnd.conf $(DESTDIR)/etc/cairn/cairnd.conf
 
 .PHONY: install
+
+# --- bench: programs of their own, one file each, and the tables made with them -----------------
+BENCH := $(patsubst tests/bench/%.c,$(BUILD)/bench/%,$(wildcard tests/bench/*.c))
+$(BUILD)/bench/%: $(BUILD)/obj/tests/bench/%.o
+	$(call say,LINK,$@)
+	$(Q)mkdir -p $(@D)
+	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^
+bench-build: $(BENCH)
+bench: all bench-build
+	tests/bench/run
+.PHONY: bench bench-build
+
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)

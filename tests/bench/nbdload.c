@@ -1,0 +1,474 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Reads an NBD export over a unix socket as hard as asked, and prints one line of JSON.
+ *
+ *	nbdload [--pid PID] [--verify FILE] [--span BYTES] [--ops N] [--seed N] [--stall SECONDS]
+ *		SOCKET EXPORT rnd|seq|once SIZE DEPTH CONNECTIONS SECONDS
+ *
+ * rnd reads at random multiples of SIZE, seq from one cursor that all connections share and that
+ * wraps, once the same up to the end. It stops after SECONDS or N reads, or fails when no byte came
+ * for the stall time (30 s). --pid: the server, whose CPU time (with its children's) is divided by
+ * the reads. --verify compares every byte with FILE, and with zeros past its end.
+ *
+ * Raw on purpose: libnbd and fio's nbd engine are limits themselves. A thread serves a connection;
+ * requests that follow from one recv leave in one send.
+ */
+#include <endian.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <getopt.h>
+#include <pthread.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+
+#include "base/clock.h"
+#include "cpu.h"
+#include "latency.h"
+#include "wire.h"
+
+#define RECV_LEN  (1U << 20)
+#define BLOCK	  4096U /* the grain of "unique bytes" */
+#define DEPTH_MAX 1024
+#define CONNS_MAX 256
+
+enum mode { RND, SEQ, ONCE };
+
+static struct {
+	const char *socket, *export, *verify;
+	enum mode mode;
+	uint32_t len, depth, conns;
+	double seconds;
+	uint64_t span, ops, seed;
+	int pid, stall_s;
+} opt = {.seed = 1, .stall_s = 30};
+
+static uint64_t size; /* of the export */
+static uint64_t end_ns;
+static const uint8_t *image; /* --verify: the file, mapped */
+static uint64_t image_len;
+static uint8_t *touched; /* a byte for each block of the export */
+static _Atomic uint64_t cursor, issued, error_replies, wrong_reads;
+
+struct flight { /* one request */
+	uint64_t off, at_ns;
+	uint32_t len;
+	bool wrong;
+};
+
+struct conn {
+	pthread_t thread;
+	int fd;
+	uint64_t random;
+	struct flight flights[DEPTH_MAX];
+	struct wire_request out[DEPTH_MAX]; /* to be sent together */
+	uint32_t out_count, in_flight;
+	struct wire_reply head; /* being received */
+	uint32_t head_have;
+	struct flight *now; /* whose payload is being received */
+	uint32_t left;
+	uint64_t reads, bytes;
+	struct latency latency;
+	uint8_t buf[RECV_LEN];
+};
+
+__attribute__((format(printf, 1, 2), noreturn)) static void die(const char *fmt, ...)
+{
+	va_list ap;
+
+	fprintf(stderr, "nbdload: ");
+	va_start(ap, fmt);
+	vfprintf(stderr, fmt, ap);
+	va_end(ap);
+	fprintf(stderr, "\n");
+	exit(1);
+}
+
+/* Handshake. */
+
+static int dial(void)
+{
+	struct sockaddr_un a = {.sun_family = AF_UNIX};
+	struct timeval stall = {.tv_sec = opt.stall_s};
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	if (strlen(opt.socket) >= sizeof(a.sun_path))
+		die("%s: the path is too long for a socket", opt.socket);
+	strcpy(a.sun_path, opt.socket);
+	if (connect(fd, (struct sockaddr *)&a, sizeof(a)) < 0)
+		die("%s: %s", opt.socket, strerror(errno));
+	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &stall, sizeof(stall));
+	setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &stall, sizeof(stall));
+	return fd;
+}
+
+static void send_go(int fd)
+{
+	struct {
+		uint32_t client_flags;
+		struct wire_option head;
+		uint32_t name_len;
+		char rest[WIRE_NAME_MAX + 2]; /* the name and "no information wanted" */
+	} __attribute__((packed)) m = {.client_flags = htobe32(WIRE_FIXED_NO_ZEROES)};
+	uint32_t n = (uint32_t)strlen(opt.export);
+
+	if (n > WIRE_NAME_MAX)
+		die("the export's name is too long");
+	m.head = (struct wire_option){htobe64(WIRE_OPTION), htobe32(OPT_GO), htobe32(4 + n + 2)};
+	m.name_len = htobe32(n);
+	memcpy(m.rest, opt.export, n);
+	if (wire_send(fd, &m, sizeof(m) - sizeof(m.rest) + n + 2) < 0)
+		die("the server hung up before GO");
+}
+
+/* True when the export is open; its size is kept on the way. */
+static bool receive_go_reply(int fd)
+{
+	struct wire_option_reply r;
+	struct wire_info_export info;
+	uint8_t body[4096];
+	uint32_t len;
+
+	if (wire_recv(fd, &r, sizeof(r)) < 0 || be64toh(r.magic) != WIRE_OPTION_REPLY)
+		die("no reply to GO");
+	len = be32toh(r.len);
+	if (len > sizeof(body) || wire_recv(fd, body, len) < 0)
+		die("a broken reply to GO");
+	if (be32toh(r.type) & REP_ERR)
+		die("export \"%s\" is refused: %.*s", opt.export, (int)len, (char *)body);
+	if (be32toh(r.type) == REP_INFO && len >= sizeof(info)) {
+		memcpy(&info, body, sizeof(info));
+		if (info.type == 0)
+			size = be64toh(info.size);
+	}
+	return be32toh(r.type) == REP_ACK;
+}
+
+static int open_export(void)
+{
+	struct wire_greeting g;
+	int fd = dial();
+
+	if (wire_recv(fd, &g, sizeof(g)) < 0 || be64toh(g.magic) != WIRE_GREETING ||
+	    be64toh(g.option) != WIRE_OPTION)
+		die("%s: not an NBD server of this century", opt.socket);
+	send_go(fd);
+	while (!receive_go_reply(fd))
+		;
+	return fd;
+}
+
+/* Requests. */
+
+static uint64_t random_next(uint64_t *x) /* xorshift64* */
+{
+	*x ^= *x >> 12;
+	*x ^= *x << 25;
+	*x ^= *x >> 27;
+	return *x * 2685821657736338717ULL;
+}
+
+/* Where the next read goes; false when there is no next one. */
+static bool next_read(struct conn *c, uint64_t now, struct flight *f)
+{
+	uint64_t at;
+
+	if (now >= end_ns || (opt.ops && atomic_fetch_add(&issued, 1) >= opt.ops))
+		return false;
+	f->len = opt.len;
+	f->at_ns = now;
+	f->wrong = false;
+	if (opt.mode == RND) {
+		f->off = random_next(&c->random) % (opt.span / opt.len) * opt.len;
+		return true;
+	}
+	at = atomic_fetch_add(&cursor, opt.len);
+	if (opt.mode == ONCE && at >= opt.span)
+		return false;
+	if (opt.mode == SEQ)
+		at %= opt.span / opt.len * opt.len;
+	if (at + f->len > opt.span)
+		f->len = (uint32_t)(opt.span - at);
+	f->off = at;
+	return true;
+}
+
+static void queue_read(struct conn *c, struct flight *f, uint64_t now)
+{
+	if (!next_read(c, now, f))
+		return;
+	c->out[c->out_count++] = (struct wire_request){
+		.magic = htobe32(WIRE_REQUEST),
+		.type = htobe16(CMD_READ),
+		.cookie = (uint64_t)(f - c->flights),
+		.off = htobe64(f->off),
+		.len = htobe32(f->len),
+	};
+	c->in_flight++;
+}
+
+static void send_queued(struct conn *c)
+{
+	if (wire_send(c->fd, c->out, c->out_count * sizeof(c->out[0])) < 0)
+		die("the server hung up");
+	c->out_count = 0;
+}
+
+/* Replies. */
+
+static bool differs(uint64_t off, const uint8_t *p, size_t len)
+{
+	size_t known = off >= image_len ? 0 : image_len - off < len ? image_len - off : len;
+
+	if (memcmp(image + off, p, known) != 0)
+		return true;
+	for (size_t i = known; i < len; i++)
+		if (p[i])
+			return true;
+	return false;
+}
+
+static void finish_read(struct conn *c, uint64_t now)
+{
+	struct flight *f = c->now;
+
+	for (uint64_t b = f->off / BLOCK; b * BLOCK < f->off + f->len; b++)
+		touched[b] = 1;
+	latency_add(&c->latency, now - f->at_ns);
+	c->reads++;
+	c->bytes += f->len;
+	wrong_reads += f->wrong;
+	c->in_flight--;
+	c->now = NULL;
+	queue_read(c, f, now);
+}
+
+static void start_payload(struct conn *c)
+{
+	if (be32toh(c->head.magic) != WIRE_REPLY || c->head.cookie >= opt.depth)
+		die("a broken reply");
+	c->head_have = 0;
+	c->now = &c->flights[c->head.cookie];
+	c->left = c->head.error ? 0 : c->now->len;
+	error_replies += c->head.error != 0;
+}
+
+/* Take what is a reply's head or payload from @p; returns how much that was. */
+static size_t take(struct conn *c, const uint8_t *p, size_t len, uint64_t now)
+{
+	size_t n;
+
+	if (!c->now) {
+		n = sizeof(c->head) - c->head_have;
+		n = n < len ? n : len;
+		memcpy((char *)&c->head + c->head_have, p, n);
+		c->head_have += (uint32_t)n;
+		if (c->head_have == sizeof(c->head))
+			start_payload(c);
+	} else {
+		n = c->left < len ? c->left : len;
+		if (image && differs(c->now->off + c->now->len - c->left, p, n))
+			c->now->wrong = true;
+		c->left -= (uint32_t)n;
+	}
+	if (c->now && c->left == 0)
+		finish_read(c, now);
+	return n;
+}
+
+static void *conn_main(void *arg)
+{
+	struct conn *c = arg;
+
+	for (uint32_t i = 0; i < opt.depth; i++)
+		queue_read(c, &c->flights[i], clock_now_ns());
+	while (c->in_flight > 0) {
+		uint64_t now;
+		ssize_t n;
+
+		send_queued(c);
+		n = recv(c->fd, c->buf, RECV_LEN, 0);
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n <= 0)
+			die("%s", n == 0 ? "the server hung up" : "the server stalls");
+		now = clock_now_ns();
+		for (size_t at = 0; at < (size_t)n;)
+			at += take(c, c->buf + at, (size_t)n - at, now);
+	}
+	return NULL;
+}
+
+/* The run. */
+
+static void map_image(void)
+{
+	int fd = open(opt.verify, O_RDONLY | O_CLOEXEC);
+	struct stat st;
+	void *p;
+
+	if (fd < 0 || fstat(fd, &st) < 0)
+		die("%s: %s", opt.verify, strerror(errno));
+	image_len = (uint64_t)st.st_size;
+	p = mmap(NULL, image_len, PROT_READ, MAP_SHARED, fd, 0);
+	if (p == MAP_FAILED)
+		die("%s: %s", opt.verify, strerror(errno));
+	image = p;
+	close(fd);
+}
+
+static struct conn **open_conns(void)
+{
+	struct conn **conns = calloc(opt.conns, sizeof(struct conn *));
+
+	for (uint32_t i = 0; i < opt.conns; i++) {
+		conns[i] = calloc(1, sizeof(struct conn));
+		conns[i]->fd = open_export();
+		conns[i]->random = (opt.seed * 131 + i + 1) * 0x9e3779b97f4a7c15ULL;
+	}
+	if (opt.span == 0 || opt.span > size)
+		opt.span = size;
+	if (opt.span < opt.len)
+		die("the export is smaller than one read");
+	touched = calloc(1, size / BLOCK + 1);
+	return conns;
+}
+
+static void report(struct conn **conns, double seconds, double cpu)
+{
+	static struct latency all;
+	uint64_t reads = 0, bytes = 0, unique = 0;
+
+	for (uint32_t i = 0; i < opt.conns; i++) {
+		reads += conns[i]->reads;
+		bytes += conns[i]->bytes;
+		latency_merge(&all, &conns[i]->latency);
+	}
+	for (uint64_t b = 0; b <= size / BLOCK; b++)
+		unique += touched[b] ? BLOCK : 0;
+	printf("{\"reads\":%ju,\"bytes\":%ju,\"seconds\":%.4f,\"MBps\":%.2f,\"iops\":%.1f,"
+	       "\"p50_us\":%.1f,\"p99_us\":%.1f,\"server_cpu_s\":%.3f,\"server_us_per_read\":%.2f,"
+	       "\"unique_bytes\":%ju,\"errors\":%ju,\"wrong\":%ju}\n",
+	       (uintmax_t)reads, (uintmax_t)bytes, seconds, (double)bytes / 1e6 / seconds,
+	       (double)reads / seconds, latency_us(&all, 0.5), latency_us(&all, 0.99), cpu,
+	       reads ? cpu * 1e6 / (double)reads : 0, (uintmax_t)unique, (uintmax_t)error_replies,
+	       (uintmax_t)wrong_reads);
+}
+
+static void run(struct conn **conns)
+{
+	double cpu = cpu_of(opt.pid);
+	uint64_t t0 = clock_now_ns(), t1;
+
+	end_ns = t0 + (uint64_t)(opt.seconds * 1e9);
+	for (uint32_t i = 0; i < opt.conns; i++)
+		if (pthread_create(&conns[i]->thread, NULL, conn_main, conns[i]) != 0)
+			die("cannot start a thread");
+	for (uint32_t i = 0; i < opt.conns; i++)
+		pthread_join(conns[i]->thread, NULL);
+	t1 = clock_now_ns();
+	cpu = cpu_of(opt.pid) -
+	      cpu; /* before the connections close: their children may end with them */
+	report(conns, (double)(t1 - t0) / 1e9, cpu);
+}
+
+static void disconnect(struct conn **conns)
+{
+	struct wire_request bye = {.magic = htobe32(WIRE_REQUEST), .type = htobe16(CMD_DISC)};
+
+	for (uint32_t i = 0; i < opt.conns; i++) {
+		wire_send(conns[i]->fd, &bye, sizeof(bye));
+		close(conns[i]->fd);
+		free(conns[i]);
+	}
+	free(conns);
+}
+
+__attribute__((noreturn)) static void usage(void)
+{
+	fprintf(stderr,
+		"usage: nbdload [--pid PID] [--verify FILE] [--span BYTES] [--ops N] "
+		"[--seed N] [--stall SECONDS]\n"
+		"               SOCKET EXPORT rnd|seq|once SIZE DEPTH CONNECTIONS SECONDS\n");
+	exit(2);
+}
+
+static void parse_options(int argc, char **argv)
+{
+	static const struct option options[] = {{"pid", 1, NULL, 'p'},	{"verify", 1, NULL, 'v'},
+						{"span", 1, NULL, 's'}, {"ops", 1, NULL, 'n'},
+						{"seed", 1, NULL, 'r'}, {"stall", 1, NULL, 't'},
+						{NULL, 0, NULL, 0}};
+	int o;
+
+	while ((o = getopt_long(argc, argv, "", options, NULL)) != -1) {
+		switch (o) {
+		case 'p':
+			opt.pid = atoi(optarg);
+			break;
+		case 'v':
+			opt.verify = optarg;
+			break;
+		case 's':
+			opt.span = strtoull(optarg, NULL, 0);
+			break;
+		case 'n':
+			opt.ops = strtoull(optarg, NULL, 0);
+			break;
+		case 'r':
+			opt.seed = strtoull(optarg, NULL, 0);
+			break;
+		case 't':
+			opt.stall_s = atoi(optarg);
+			break;
+		default:
+			usage();
+		}
+	}
+}
+
+static enum mode parse_mode(const char *s)
+{
+	static const char *const names[] = {"rnd", "seq", "once"};
+
+	for (int i = 0; i < 3; i++)
+		if (strcmp(s, names[i]) == 0)
+			return (enum mode)i;
+	usage();
+}
+
+static void parse_arguments(int argc, char **argv)
+{
+	parse_options(argc, argv);
+	argv += optind;
+	if (argc - optind != 7)
+		usage();
+	opt.socket = argv[0];
+	opt.export = argv[1];
+	opt.mode = parse_mode(argv[2]);
+	opt.len = (uint32_t)strtoul(argv[3], NULL, 0);
+	opt.depth = (uint32_t)atoi(argv[4]);
+	opt.conns = (uint32_t)atoi(argv[5]);
+	opt.seconds = atof(argv[6]);
+	if (opt.len == 0 || opt.depth == 0 || opt.depth > DEPTH_MAX || opt.conns == 0 ||
+	    opt.conns > CONNS_MAX)
+		usage();
+}
+
+int main(int argc, char **argv)
+{
+	struct conn **conns;
+
+	parse_arguments(argc, argv);
+	if (opt.verify)
+		map_image();
+	conns = open_conns();
+	run(conns);
+	disconnect(conns);
+	return error_replies || wrong_reads;
+}
