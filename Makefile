@@ -142,6 +142,8 @@ $(BUILD)/bench/%: $(BUILD)/obj/tests/bench/%.o
 bench-build: $(BENCH)
 bench: all bench-build
 	tests/bench/run
-.PHONY: bench bench-build
+bench-check: bench-build
+	tests/bench/check_origin
+.PHONY: bench bench-build bench-check
 
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
