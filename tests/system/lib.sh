@@ -125,7 +125,7 @@ run_one() {
 	(
 		set -eE
 		trap 'echo "at ${BASH_SOURCE[0]##*/}:${LINENO}: $BASH_COMMAND" >&2' ERR
-		trap - EXIT ERR
+		trap - EXIT
 		"$name"
 	) >"$T/out" 2>&1
 	rc=$?
