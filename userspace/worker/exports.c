@@ -1,0 +1,411 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "worker/exports.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "worker/exports_impl.h"
+
+/* ---- looking up, under the lock ---- */
+
+static struct volume *find_name(struct exports *x, const char *name)
+{
+	for (size_t i = 0; i < x->n; i++)
+		if (strcmp(x->volumes[i]->export.name, name) == 0)
+			return x->volumes[i];
+	return NULL;
+}
+
+static struct volume *find_any(struct exports *x, const char *key)
+{
+	struct volume *v = find_name(x, key);
+
+	for (size_t i = 0; !v && i < x->n; i++) {
+		struct volume *w = x->volumes[i];
+
+		if (strcmp(w->url, key) == 0 || strcmp(w->shown_url, key) == 0 ||
+		    (w->device[0] && strcmp(w->device, key) == 0))
+			v = w;
+	}
+	return v;
+}
+
+/* The last part of the URL's path, in letters a shell and a file name take as they are. */
+static void name_from_url(const char *url, char *name, size_t len)
+{
+	size_t end = strcspn(url, "?#"), start = end, n = 0, suffix = strlen(MANIFEST_SUFFIX);
+
+	if (end > suffix && strncmp(url + end - suffix, MANIFEST_SUFFIX, suffix) == 0)
+		end -= suffix;
+	for (start = end; start > 0 && url[start - 1] != '/'; start--)
+		;
+	for (size_t i = start; i < end && n < len - 8; i++)
+		name[n++] = isalnum((unsigned char)url[i]) || strchr("._-", url[i]) ? url[i] : '_';
+	name[n] = 0;
+	if (!n)
+		snprintf(name, len, "image");
+}
+
+/* @name free of every other image's: "data", "data-2", .. The URL's own export keeps its name. */
+static void choose_name(struct exports *x, const char *url, char *name, size_t len)
+{
+	char base[NBD_NAME_MAX + 1];
+	struct volume *v;
+
+	name_from_url(url, base, sizeof(base) - 8);
+	snprintf(name, len, "%s", base);
+	for (int i = 2; (v = find_name(x, name)) && strcmp(v->url, url) != 0; i++)
+		snprintf(name, len, "%.240s-%d", base, i);
+}
+
+static int check_name(const char *name, struct err *err)
+{
+	if (strlen(name) > NBD_NAME_MAX - 8)
+		return err_set(err, -EINVAL, "name is longer than %d bytes", NBD_NAME_MAX - 8);
+	for (const char *p = name; *p; p++)
+		if (!isalnum((unsigned char)*p) && !strchr("._-", *p))
+			return err_set(err, -EINVAL, "name %s: only letters, digits, '.', '_' and '-' are allowed",
+				       name);
+	if (name[0] == '.')
+		return err_set(err, -EINVAL, "name %s may not begin with '.'", name);
+	return 0;
+}
+
+/* ---- what is told ---- */
+
+static void volume_info(struct volume *v, struct export_info *out)
+{
+	struct manifest *m = v->source->manifest;
+	struct volume_counters c;
+
+	memset(out, 0, sizeof(*out));
+	volume_count(v, &c);
+	snprintf(out->name, sizeof(out->name), "%s", v->export.name);
+	snprintf(out->url, sizeof(out->url), "%s", v->shown_url);
+	out->verified = m != NULL;
+	if (m) {
+		memcpy(out->digest, "sha256:", 7);
+		hex_encode(m->digest, SHA256_LEN, out->digest + 7);
+	}
+	out->length = v->source->length;
+	object_usage(v->source->data.object, &out->bytes_present, &out->zero_bytes);
+	out->connections = v->export.connections;
+	snprintf(out->device, sizeof(out->device), "%s", v->device);
+	snprintf(out->way, sizeof(out->way), "%s", v->way);
+	out->reads_local = c.reads_local;
+	out->reads_origin = c.reads_origin;
+	out->bytes_local = c.bytes_local;
+	out->bytes_origin = c.bytes_origin;
+	out->read_errors = c.errors;
+	pthread_mutex_lock(&v->lock);
+	snprintf(out->last_error, sizeof(out->last_error), "%s", v->last_error);
+	pthread_mutex_unlock(&v->lock);
+}
+
+/* The successor of a worker that died opens what this says. Under the lock. */
+static void save_roster(struct exports *x)
+{
+	struct roster_entry *e = calloc(x->n ? x->n : 1, sizeof(*e));
+	int rc;
+
+	if (!e || x->roster_fd < 0) {
+		free(e);
+		return;
+	}
+	for (size_t i = 0; i < x->n; i++) {
+		snprintf(e[i].url, sizeof(e[i].url), "%s", x->volumes[i]->url);
+		snprintf(e[i].name, sizeof(e[i].name), "%s", x->volumes[i]->export.name);
+		snprintf(e[i].device, sizeof(e[i].device), "%s", x->volumes[i]->device);
+		snprintf(e[i].way, sizeof(e[i].way), "%s", x->volumes[i]->way);
+	}
+	rc = roster_save(x->roster_fd, e, x->n);
+	if (rc)
+		log_warn("worker", "roster of exports not saved", "why=\"%s\"", strerror(-rc));
+	free(e);
+}
+
+/* ---- adding and removing ---- */
+
+static int insert(struct exports *x, struct volume *v)
+{
+	if (x->n == x->cap) {
+		size_t cap = x->cap ? x->cap * 2 : 16;
+		void *p = reallocarray(x->volumes, cap, sizeof(*x->volumes));
+
+		if (!p)
+			return -ENOMEM;
+		x->volumes = p;
+		x->cap = cap;
+	}
+	x->volumes[x->n++] = v;
+	return 0;
+}
+
+/* Is @name taken? 1: by the same URL, told in @out. 0: free. */
+static int taken(struct exports *x, const char *url, const char *name, struct export_info *out, struct err *err)
+{
+	struct volume *v = find_name(x, name);
+
+	if (!v)
+		return 0;
+	if (strcmp(v->url, url) != 0)
+		return err_set(err, -EEXIST, "the name %s already serves %s: choose another --name, or detach it",
+			       name, v->shown_url);
+	volume_info(v, out);
+	return 1;
+}
+
+static int make_volume(struct exports *x, const char *url, const char *name, bool refresh, struct volume **out,
+		       struct err *err)
+{
+	struct image_source *source;
+	int rc = opener_open(&x->opener, url, refresh, &source, err);
+
+	if (rc)
+		return rc;
+	rc = volume_new(name, &source, x->fill, x->cfg->readahead, out, err);
+	if (rc)
+		return rc;
+	snprintf((*out)->url, sizeof((*out)->url), "%s", url);
+	origin_redact_url(url, (*out)->shown_url, sizeof((*out)->shown_url));
+	return 0;
+}
+
+int exports_add(struct exports *x, const char *url, const char *name, bool refresh, struct export_info *out,
+		struct err *err)
+{
+	char chosen[NBD_NAME_MAX + 1];
+	struct volume *v = NULL;
+	int rc = check_name(name, err);
+
+	if (rc)
+		return rc;
+	if (strlen(url) >= ORIGIN_URL_MAX)
+		return err_set(err, -EINVAL, "the URL is longer than %d bytes", ORIGIN_URL_MAX - 1);
+	pthread_mutex_lock(&x->lock);
+	snprintf(chosen, sizeof(chosen), "%s", name);
+	if (!name[0])
+		choose_name(x, url, chosen, sizeof(chosen));
+	rc = taken(x, url, chosen, out, err);
+	pthread_mutex_unlock(&x->lock);
+	if (rc)
+		return rc < 0 ? rc : 0;
+	rc = make_volume(x, url, chosen, refresh, &v, err); /* asks the origin: not under the lock */
+	if (rc)
+		return rc;
+	pthread_mutex_lock(&x->lock);
+	rc = taken(x, url, chosen, out, err); /* by someone who asked meanwhile? */
+	if (!rc)
+		rc = insert(x, v);
+	if (rc) {
+		volume_unref(v);
+	} else {
+		volume_info(v, out);
+		save_roster(x);
+		log_info("worker", "export added", "name=%s url=%s digest=%s length=%" PRIu64, out->name, out->url,
+			 out->verified ? out->digest : "none", out->length);
+	}
+	pthread_mutex_unlock(&x->lock);
+	return rc < 0 ? rc : 0;
+}
+
+int exports_remove(struct exports *x, const char *name, bool force, struct err *err)
+{
+	struct volume *v;
+	int rc = 0;
+
+	pthread_mutex_lock(&x->lock);
+	v = find_any(x, name);
+	if (!v)
+		rc = err_set(err, -ENOENT, "no export has the name, URL or device %s: see `cairn status`", name);
+	else if (v->device[0])
+		rc = err_set(err, -EBUSY, "export %s stands under device %s: detach it", v->export.name, v->device);
+	else if (!force && v->export.connections)
+		rc = err_set(err, -EBUSY, "export %s has %u clients connected: use --force to drop them",
+			     v->export.name, v->export.connections);
+	for (size_t i = 0; !rc && i < x->n; i++) {
+		if (x->volumes[i] != v)
+			continue;
+		memmove(&x->volumes[i], &x->volumes[i + 1], (x->n - i - 1) * sizeof(*x->volumes));
+		x->n--;
+		break;
+	}
+	if (!rc) {
+		v->export.closing = true;
+		save_roster(x);
+	}
+	pthread_mutex_unlock(&x->lock);
+	if (rc)
+		return rc;
+	log_info("worker", "export removed", "name=%s", v->export.name);
+	if (x->server)
+		nbd_server_sweep(x->server);
+	volume_unref(v);
+	return 0;
+}
+
+int exports_set_device(struct exports *x, const char *name, const char *device, const char *way)
+{
+	struct volume *v;
+
+	pthread_mutex_lock(&x->lock);
+	v = find_name(x, name);
+	if (v) {
+		snprintf(v->device, sizeof(v->device), "%s", device);
+		snprintf(v->way, sizeof(v->way), "%s", way);
+		save_roster(x);
+	}
+	pthread_mutex_unlock(&x->lock);
+	return v ? 0 : -ENOENT;
+}
+
+int exports_find(struct exports *x, const char *key, struct export_info *out, struct err *err)
+{
+	struct volume *v;
+
+	pthread_mutex_lock(&x->lock);
+	v = find_any(x, key);
+	if (v)
+		volume_info(v, out);
+	pthread_mutex_unlock(&x->lock);
+	if (!v)
+		return err_set(err, -ENOENT, "no export has the name, URL or device %s: see `cairn status`", key);
+	return 0;
+}
+
+static int by_name(const void *a, const void *b)
+{
+	return strcmp(((const struct export_info *)a)->name, ((const struct export_info *)b)->name);
+}
+
+int exports_list(struct exports *x, struct export_info **out, size_t *n)
+{
+	struct export_info *list;
+
+	pthread_mutex_lock(&x->lock);
+	list = calloc(x->n ? x->n : 1, sizeof(*list));
+	for (size_t i = 0; list && i < x->n; i++)
+		volume_info(x->volumes[i], &list[i]);
+	*n = x->n;
+	pthread_mutex_unlock(&x->lock);
+	if (!list)
+		return -ENOMEM;
+	qsort(list, *n, sizeof(*list), by_name);
+	*out = list;
+	return 0;
+}
+
+static uint64_t resident_bytes(void)
+{
+	unsigned long pages = 0;
+	FILE *f = fopen("/proc/self/statm", "re");
+
+	if (!f)
+		return 0;
+	if (fscanf(f, "%*u %lu", &pages) != 1)
+		pages = 0;
+	fclose(f);
+	return pages * (uint64_t)sysconf(_SC_PAGESIZE);
+}
+
+void exports_status(struct exports *x, struct worker_status *out)
+{
+	struct store_counters *s = store_counters(x->store);
+
+	memset(out, 0, sizeof(*out));
+	out->store_used = s->used;
+	out->store_size = store_size(x->store);
+	out->store_objects = store_objects(x->store);
+	out->store_evictions = s->evicted_extents;
+	out->store_errors = s->write_errors;
+	out->store_rechecks = s->rechecked_blocks;
+	out->verify_failures = fill_counters(x->fill)->verify_failures + s->recheck_failures;
+	snprintf(out->store_path, sizeof(out->store_path), "%s", store_path(x->store));
+	snprintf(out->event_loop, sizeof(out->event_loop), "%s", x->event_loop);
+	out->uptime_ms = (clock_now_ns() - x->started_ns) / NSEC_PER_MSEC;
+	out->rss_bytes = resident_bytes();
+}
+
+/* ---- for the NBD server ---- */
+
+static struct nbd_export *directory_find(struct nbd_directory *d, const char *name)
+{
+	struct exports *x = (struct exports *)((char *)d - offsetof(struct exports, directory));
+	struct volume *v;
+
+	pthread_mutex_lock(&x->lock);
+	v = name[0] ? find_name(x, name) : x->n == 1 ? x->volumes[0] : NULL;
+	if (v)
+		volume_ref(v);
+	pthread_mutex_unlock(&x->lock);
+	return v ? &v->export : NULL;
+}
+
+static void directory_list(struct nbd_directory *d, bool (*fn)(void *, const char *, const char *), void *arg)
+{
+	struct exports *x = (struct exports *)((char *)d - offsetof(struct exports, directory));
+
+	pthread_mutex_lock(&x->lock);
+	for (size_t i = 0; i < x->n; i++)
+		if (!fn(arg, x->volumes[i]->export.name, x->volumes[i]->export.description))
+			break;
+	pthread_mutex_unlock(&x->lock);
+}
+
+int exports_init(struct exports *x, const struct config *cfg, struct store *store, struct fill *fill,
+		 int roster_fd, struct err *err)
+{
+	memset(x, 0, sizeof(*x));
+	pthread_mutex_init(&x->lock, NULL);
+	x->cfg = cfg;
+	x->store = store;
+	x->fill = fill;
+	x->roster_fd = roster_fd;
+	x->started_ns = clock_now_ns();
+	x->directory.find = directory_find;
+	x->directory.list = directory_list;
+	x->opener.store = store;
+	x->opener.fill = fill;
+	return opener_init(&x->opener, cfg, err);
+}
+
+void exports_reopen(struct exports *x)
+{
+	struct roster_entry *e = NULL;
+	struct err why = {0};
+	size_t n = 0;
+
+	if (x->roster_fd < 0)
+		return;
+	if (roster_load(x->roster_fd, &e, &n, &why) < 0) {
+		log_error("worker", "roster of exports lost", "%s", why.text);
+		return;
+	}
+	for (size_t i = 0; i < n; i++) {
+		struct export_info info;
+		struct err err = {0};
+
+		if (exports_add(x, e[i].url, e[i].name, false, &info, &err) < 0)
+			log_error("worker", "export lost", "name=%s why=\"%s\"", e[i].name, err.text);
+		else if (e[i].device[0])
+			exports_set_device(x, e[i].name, e[i].device, e[i].way);
+	}
+	free(e);
+}
+
+void exports_fini(struct exports *x)
+{
+	for (size_t i = 0; i < x->n; i++)
+		volume_unref(x->volumes[i]);
+	free(x->volumes);
+	opener_free(&x->opener);
+	pthread_mutex_destroy(&x->lock);
+}

@@ -1,0 +1,240 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A manifest is kept in the store by its URL, with its ETag and when it was last checked. Within
+ * [image] manifest_max_age it is used without asking; later the origin is asked whether it is still
+ * the same; an origin that does not answer does not keep an image away that is here.
+ */
+#include "worker/opening.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "base/log.h"
+#include "image/manifest.h"
+
+#define RECORD_FORMAT "cairn-manifest 1 %" PRId64 " %127[^\n]\n" /* time, ETag; then the JSON */
+
+struct record {
+	char *text; /* the whole record; json points into it */
+	const char *json;
+	size_t len;
+	int64_t checked;
+	char etag[ORIGIN_ETAG_MAX];
+};
+
+static int read_secret(const char *path, char **out, struct err *err)
+{
+	size_t len;
+	int rc;
+
+	if (!path[0])
+		return 0;
+	rc = file_read_all(path, 64 * KIB, out, &len);
+	if (rc)
+		return err_set(err, rc, "can't read the secret in %s: %s", path, strerror(-rc));
+	(*out)[strcspn(*out, "\r\n")] = 0;
+	return 0;
+}
+
+int opener_init(struct opener *o, const struct config *cfg, struct err *err)
+{
+	const char *paths[] = {cfg->azure_key_file, cfg->azure_sas_token_file,
+			       cfg->azure_connection_string_file};
+	int rc = 0;
+
+	o->cfg = cfg;
+	for (int i = 0; !rc && i < 3; i++)
+		rc = read_secret(paths[i], &o->secrets[i], err);
+	if (rc)
+		return rc;
+	o->origin.api_version = cfg->api_version;
+	o->origin.ca_file = cfg->ca_file;
+	o->origin.account = cfg->azure_account;
+	o->origin.key = o->secrets[0];
+	o->origin.sas_token = o->secrets[1];
+	o->origin.connection_string = o->secrets[2];
+	o->origin.deadline_ms = (uint32_t)cfg->fill_deadline_ms;
+	origin_config_from_env(&o->origin);
+	return 0;
+}
+
+void opener_free(struct opener *o)
+{
+	for (int i = 0; i < 3; i++) {
+		if (o->secrets[i])
+			explicit_bzero(o->secrets[i], strlen(o->secrets[i]));
+		free(o->secrets[i]);
+		o->secrets[i] = NULL;
+	}
+}
+
+static int record_read(struct store *s, const char *url, struct record *out)
+{
+	struct record r = {0};
+	const char *nl;
+	size_t len;
+	int rc = store_url_read(s, url, MANIFEST_LIMIT + 1024, &r.text, &len);
+
+	if (rc)
+		return rc;
+	nl = strchr(r.text, '\n');
+	if (!nl || sscanf(r.text, RECORD_FORMAT, &r.checked, r.etag) != 2) {
+		free(r.text);
+		return -EINVAL;
+	}
+	r.json = nl + 1;
+	r.len = len - (size_t)(r.json - r.text);
+	*out = r;
+	return 0;
+}
+
+static void record_write(struct store *s, const char *url, const char *etag, const char *json, size_t len)
+{
+	size_t size = len + 256;
+	char *text = malloc(size);
+	int n, rc;
+
+	if (!text)
+		return;
+	n = snprintf(text, size, "cairn-manifest 1 %" PRId64 " %s\n", (int64_t)time(NULL),
+		     etag[0] ? etag : "-");
+	memcpy(text + n, json, len);
+	rc = store_url_write(s, url, text, (size_t)n + len);
+	if (rc)
+		log_warn("store", "manifest not kept", "why=\"%s\"", strerror(-rc));
+	free(text);
+}
+
+/* What one open works with. */
+struct opening {
+	struct opener *o;
+	struct origin *origin;
+	struct origin_client *client;
+	struct loop *loop;
+	char name[ORIGIN_NAME_MAX + 1];		 /* the image */
+	char manifest_name[ORIGIN_NAME_MAX + 32]; /* its manifest */
+	char url[ORIGIN_URL_MAX];		 /* the manifest's, no secrets: the record's key */
+};
+
+static bool record_is_fresh(const struct opening *p, const struct record *r)
+{
+	int64_t age = (int64_t)time(NULL) - r->checked;
+
+	return age >= 0 && (uint64_t)age * 1000 < p->o->cfg->manifest_max_age_ms;
+}
+
+static int connect_client(struct opening *p, struct err *err)
+{
+	if (p->client)
+		return 0;
+	p->loop = loop_new(LOOP_EPOLL, err);
+	if (!p->loop)
+		return -EIO;
+	p->client = origin_client_new(p->loop, &p->o->origin, err);
+	return p->client ? 0 : -EIO;
+}
+
+/* The manifest from the origin. @have (may be NULL) is used when it is still the same, or when the
+ * origin can't be asked. -ENOENT: not sealed. */
+static int fetch_manifest(struct opening *p, const struct record *have, struct manifest **out, struct err *err)
+{
+	char etag[ORIGIN_ETAG_MAX] = "", *json = NULL;
+	size_t len = 0;
+	int rc = connect_client(p, err);
+
+	if (!rc)
+		rc = origin_get(p->client, p->origin, p->manifest_name, MANIFEST_LIMIT,
+				have && strcmp(have->etag, "-") != 0 ? have->etag : NULL, &json, &len, etag, err);
+	if (rc == -EALREADY) {
+		record_write(p->o->store, p->url, have->etag, have->json, have->len);
+		return manifest_parse(have->json, have->len, p->url, out, err);
+	}
+	if (rc && have && rc != -ENOENT && rc != -EACCES) {
+		log_warn("image", "origin does not answer; the manifest in the store is used", "url=%s why=\"%s\"",
+			 p->url, err->text);
+		return manifest_parse(have->json, have->len, p->url, out, err);
+	}
+	if (rc)
+		return rc;
+	rc = manifest_parse(json, len, p->url, out, err);
+	if (!rc)
+		record_write(p->o->store, p->url, etag, json, len);
+	free(json);
+	return rc;
+}
+
+static int find_manifest(struct opening *p, bool refresh, struct manifest **out, struct err *err)
+{
+	struct record have;
+	bool got = record_read(p->o->store, p->url, &have) == 0;
+	int rc = -EAGAIN;
+
+	if (got && !refresh && record_is_fresh(p, &have))
+		rc = manifest_parse(have.json, have.len, p->url, out, err);
+	if (rc) /* absent, old, or damaged on our own disk */
+		rc = fetch_manifest(p, got ? &have : NULL, out, err);
+	if (got)
+		free(have.text);
+	return rc;
+}
+
+static int open_unsealed(struct opening *p, struct image_source **out, struct err *err)
+{
+	struct origin_stat stat;
+	int rc = connect_client(p, err);
+
+	if (!rc)
+		rc = origin_stat(p->client, p->origin, p->name, &stat, err);
+	if (rc)
+		return rc;
+	rc = image_source_unsealed(p->o->store, p->o->fill, p->origin, p->name, &stat, out, err);
+	if (!rc)
+		log_warn("image", "image is not sealed: its bytes can't be verified", "%s", (*out)->what);
+	return rc;
+}
+
+/* NAME and NAME.cairn.json both name the image NAME. */
+static void set_names(struct opening *p)
+{
+	size_t n = strlen(p->name), suffix = strlen(MANIFEST_SUFFIX);
+
+	if (n > suffix && strcmp(p->name + n - suffix, MANIFEST_SUFFIX) == 0)
+		p->name[n - suffix] = 0;
+	snprintf(p->manifest_name, sizeof(p->manifest_name), "%s%s", p->name, MANIFEST_SUFFIX);
+	origin_url(p->origin, p->manifest_name, p->url, sizeof(p->url));
+}
+
+static int open_any(struct opening *p, bool refresh, struct image_source **out, struct err *err)
+{
+	struct manifest *m;
+	int rc = -ENOENT;
+
+	/* A SAS for one blob can't read a manifest beside it, so that blob is all there is. */
+	if (!origin_is_single_blob(p->origin))
+		rc = find_manifest(p, refresh, &m, err);
+	if (rc == -ENOENT)
+		return open_unsealed(p, out, err);
+	if (rc)
+		return rc;
+	return image_source_sealed(p->o->store, p->o->fill, p->origin, p->name, &m, out, err);
+}
+
+int opener_open(struct opener *o, const char *url, bool refresh, struct image_source **out, struct err *err)
+{
+	struct opening p = {.o = o};
+	int rc = origin_open(url, &o->origin, &p.origin, p.name, err);
+
+	if (rc)
+		return rc;
+	set_names(&p);
+	rc = open_any(&p, refresh, out, err);
+	if (p.client)
+		origin_client_free(p.client);
+	if (p.loop)
+		loop_free(p.loop);
+	origin_unref(p.origin);
+	return rc;
+}

@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Opening an image by URL: its manifest from the store or the origin, or the plain blob. */
+#ifndef WORKER_OPENING_H
+#define WORKER_OPENING_H
+
+#include <stdbool.h>
+
+#include "base/config.h"
+#include "base/err.h"
+#include "fill/fill.h"
+#include "image/source.h"
+#include "origin/origin.h"
+#include "store/store.h"
+
+struct opener {
+	struct store *store;
+	struct fill *fill;
+	const struct config *cfg;
+	struct origin_config origin;
+	char *secrets[3]; /* what origin points to: key, SAS token, connection string */
+};
+
+/* Read the secrets that @cfg names files for, and the environment. */
+int opener_init(struct opener *o, const struct config *cfg, struct err *err);
+void opener_free(struct opener *o);
+
+/* Blocks on the origin; any control thread. @refresh asks the origin for the manifest although the
+ * store has a fresh one. */
+int opener_open(struct opener *o, const char *url, bool refresh, struct image_source **out, struct err *err);
+
+#endif

@@ -1,0 +1,394 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "worker/volume.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "nbd/protocol.h"
+
+#define PREFETCHES_MAX 256 /* extents asked for ahead and not yet there, per volume */
+
+/* One NBD read that waits, for a cold page of the store's file or for fills. */
+struct volume_read {
+	struct volume *volume;
+	struct nbd_read *nbd;
+	struct loop *loop; /* the data thread's */
+	struct loop_read cold;
+	struct loop_post back;
+	_Atomic uint32_t open; /* fills not yet ended */
+	_Atomic int rc;
+	_Atomic uint64_t origin_bytes;
+	uint32_t nfills;
+	struct fill_read fills[];
+};
+
+static struct volume *of_export(struct nbd_export *e)
+{
+	return (struct volume *)((char *)e - offsetof(struct volume, export));
+}
+
+static uint32_t volume_resident(struct nbd_export *e, uint64_t off, uint32_t len, int *fd, uint64_t *fd_off)
+{
+	struct object *o = of_export(e)->source->data.object;
+
+	*fd = o->data_fd;
+	*fd_off = off;
+	return object_resident(o, off, len);
+}
+
+static void note_error(struct volume *v, const char *why)
+{
+	pthread_mutex_lock(&v->lock);
+	snprintf(v->last_error, sizeof(v->last_error), "%s", why ? why : "");
+	pthread_mutex_unlock(&v->lock);
+}
+
+/* ---- prefetch ---- */
+
+struct prefetch {
+	struct fill_read read;
+	struct volume *volume;
+};
+
+static void prefetch_done(struct fill_read *r, int rc, const char *why)
+{
+	struct prefetch *p = (struct prefetch *)((char *)r - offsetof(struct prefetch, read));
+
+	(void)rc, (void)why; /* advice that fails is no failure: the read will say so */
+	atomic_fetch_sub(&p->volume->prefetches, 1);
+	volume_unref(p->volume);
+	free(p);
+}
+
+/* Ask for [from, to) to be in the store; what is over the limit is left to the reader. */
+static void prefetch(struct volume *v, uint64_t from, uint64_t to)
+{
+	struct object *o = v->source->data.object;
+
+	while (from < to) {
+		uint64_t extent = from / STORE_EXTENT, end = (extent + 1) * STORE_EXTENT;
+		struct prefetch *p;
+
+		if (end > to)
+			end = to;
+		if (object_resident(o, from, (uint32_t)(end - from)) == end - from) {
+			from = end;
+			continue;
+		}
+		if (atomic_fetch_add(&v->prefetches, 1) >= PREFETCHES_MAX || !(p = calloc(1, sizeof(*p)))) {
+			atomic_fetch_sub(&v->prefetches, 1);
+			return;
+		}
+		p->volume = volume_ref(v);
+		p->read = (struct fill_read){.source = &v->source->data,
+					     .extent = extent,
+					     .off = (uint32_t)(from % STORE_EXTENT),
+					     .len = (uint32_t)(end - from),
+					     .class = FILL_PREFETCH,
+					     .done = prefetch_done};
+		fill_submit(v->fill, &p->read);
+		from = end;
+	}
+}
+
+static void note_stream(struct volume *v, uint64_t off, uint32_t len)
+{
+	uint64_t from = 0, to = 0, wake = 0;
+	uint32_t stream = 0;
+	bool ahead;
+
+	pthread_mutex_lock(&v->lock);
+	ahead = readahead_note(&v->readahead, off, len, &from, &to, &wake, &stream);
+	if (ahead) {
+		/* The extent after the one that is being read: there the stream moves on. */
+		atomic_store(&v->wake_extent[stream], wake / STORE_EXTENT + 1);
+		atomic_store(&v->streams_awake, 1);
+	}
+	pthread_mutex_unlock(&v->lock);
+	if (ahead)
+		prefetch(v, from, to);
+}
+
+static _Thread_local uint32_t stripe_of_thread = UINT32_MAX;
+static _Atomic uint32_t next_stripe;
+
+static void volume_served(struct nbd_export *e, uint64_t off, uint32_t len)
+{
+	struct volume *v = of_export(e);
+	uint64_t extent = off / STORE_EXTENT;
+
+	if (stripe_of_thread == UINT32_MAX)
+		stripe_of_thread = atomic_fetch_add(&next_stripe, 1) % VOLUME_STRIPES;
+	atomic_fetch_add_explicit(&v->local[stripe_of_thread].reads, 1, memory_order_relaxed);
+	atomic_fetch_add_explicit(&v->local[stripe_of_thread].bytes, len, memory_order_relaxed);
+	object_touch(v->source->data.object, off);
+	if (!atomic_load_explicit(&v->streams_awake, memory_order_relaxed))
+		return;
+	for (int i = 0; i < READAHEAD_STREAMS; i++) {
+		if (atomic_load_explicit(&v->wake_extent[i], memory_order_relaxed) == extent) {
+			atomic_store(&v->wake_extent[i], UINT64_MAX);
+			note_stream(v, off, len);
+		}
+	}
+}
+
+/* ---- misses ---- */
+
+static void read_end(struct loop_post *p)
+{
+	struct volume_read *r = (struct volume_read *)((char *)p - offsetof(struct volume_read, back));
+	struct volume *v = r->volume;
+	uint64_t from_origin = atomic_load(&r->origin_bytes);
+	struct nbd_read *nbd = r->nbd;
+	int rc = atomic_load(&r->rc);
+
+	if (rc) {
+		atomic_fetch_add(&v->read_errors, 1);
+	} else {
+		atomic_fetch_add(from_origin ? &v->origin_reads : &v->local[0].reads, 1);
+		atomic_fetch_add(&v->origin_bytes, from_origin);
+		atomic_fetch_add(&v->local[0].bytes, nbd->len - from_origin);
+	}
+	free(r);
+	nbd->done(nbd, rc);
+	volume_unref(v);
+}
+
+static void fill_done(struct fill_read *f, int rc, const char *why)
+{
+	struct volume_read *r = (struct volume_read *)f->owner;
+
+	if (rc) {
+		int none = 0;
+
+		atomic_compare_exchange_strong(&r->rc, &none, rc);
+		note_error(r->volume, why);
+	}
+	atomic_fetch_add(&r->origin_bytes, f->origin_bytes);
+	if (atomic_fetch_sub(&r->open, 1) == 1)
+		loop_post(r->loop, &r->back);
+}
+
+static void start_fills(struct volume_read *r)
+{
+	uint64_t at = r->nbd->off, end = at + r->nbd->len;
+
+	atomic_store(&r->open, r->nfills);
+	for (uint32_t i = 0; i < r->nfills; i++) {
+		uint64_t stop = (at / STORE_EXTENT + 1) * STORE_EXTENT;
+		struct fill_read *f = &r->fills[i];
+
+		if (stop > end)
+			stop = end;
+		*f = (struct fill_read){.source = &r->volume->source->data,
+					.extent = at / STORE_EXTENT,
+					.off = (uint32_t)(at % STORE_EXTENT),
+					.len = (uint32_t)(stop - at),
+					.dst = r->nbd->dst + (at - r->nbd->off),
+					.class = FILL_DEMAND,
+					.done = fill_done,
+					.owner = r};
+		object_touch(f->source->object, at);
+		at = stop;
+	}
+	for (uint32_t i = 0, n = r->nfills; i < n; i++) /* the last may free @r */
+		fill_submit(r->volume->fill, &r->fills[i]);
+}
+
+static void pin_range(struct volume_read *r, void (*fn)(struct object *, uint64_t))
+{
+	uint64_t first = r->nbd->off / STORE_EXTENT, last = (r->nbd->off + r->nbd->len - 1) / STORE_EXTENT;
+
+	for (uint64_t i = first; i <= last; i++)
+		fn(r->volume->source->data.object, i);
+}
+
+static void suspect_extent(struct object *o, uint64_t extent)
+{
+	object_suspect(o, extent, ~0ULL);
+}
+
+static void cold_done(struct loop_read *c, int res)
+{
+	struct volume_read *r = (struct volume_read *)((char *)c - offsetof(struct volume_read, cold));
+
+	if (res == (int)r->nbd->len) {
+		pin_range(r, object_unpin);
+		read_end(&r->back);
+		return;
+	}
+	/* The file is not what it was: nothing of it is believed before it is rechecked. */
+	log_warn("store", "store file can't be read; its blocks are rechecked", "object=%s off=%llu got=%d",
+		 r->volume->source->data.object->name, (unsigned long long)r->nbd->off, res);
+	pin_range(r, suspect_extent);
+	pin_range(r, object_unpin);
+	start_fills(r);
+}
+
+static bool start_cold(struct volume_read *r)
+{
+	struct object *o = r->volume->source->data.object;
+
+	pin_range(r, object_hold);
+	if (object_resident(o, r->nbd->off, r->nbd->len) != r->nbd->len) {
+		pin_range(r, object_unpin);
+		return false;
+	}
+	r->cold = (struct loop_read){.done = cold_done,
+				     .buf = r->nbd->dst,
+				     .off = r->nbd->off,
+				     .len = r->nbd->len,
+				     .fd = o->data_fd};
+	loop_pread(r->loop, &r->cold);
+	return true;
+}
+
+static void volume_read(struct nbd_export *e, struct nbd_read *nbd, struct loop *l)
+{
+	struct volume *v = of_export(e);
+	uint64_t first = nbd->off / STORE_EXTENT, last = (nbd->off + nbd->len - 1) / STORE_EXTENT;
+	uint32_t n = (uint32_t)(last - first + 1);
+	struct volume_read *r = calloc(1, sizeof(*r) + n * sizeof(r->fills[0]));
+
+	if (!r) {
+		static const struct timespec nap = {.tv_nsec = 1000000};
+
+		while (!(r = calloc(1, sizeof(*r) + n * sizeof(r->fills[0]))))
+			nanosleep(&nap, NULL); /* done() may not be called from here */
+	}
+	r->volume = volume_ref(v);
+	r->nbd = nbd;
+	r->loop = l;
+	r->nfills = n;
+	r->back.fn = read_end;
+	if (!start_cold(r))
+		start_fills(r);
+	note_stream(v, nbd->off, nbd->len);
+}
+
+/* ---- the rest of an export ---- */
+
+/* The status of the run at @off: the manifest's holes, and blocks the tree showed to be zeros. */
+static uint32_t status_run(struct volume *v, uint64_t off, uint32_t len, uint32_t *flags)
+{
+	struct object *o = v->source->data.object;
+	uint64_t n, word, extent = off / STORE_EXTENT;
+	uint32_t block = (uint32_t)(off % STORE_EXTENT / STORE_BLOCK), run;
+	bool zero;
+
+	*flags = NBD_STATE_HOLE | NBD_STATE_ZERO;
+	if (image_source_hole(v->source, off, &n))
+		return n < len ? (uint32_t)n : len;
+	word = atomic_load(&o->ready[extent]) & ~atomic_load(&o->stored[extent]);
+	zero = word >> block & 1;
+	word = (zero ? ~word : word) >> block;
+	run = word ? (uint32_t)__builtin_ctzll(word) : STORE_EXTENT_BLOCKS - block;
+	if (run > STORE_EXTENT_BLOCKS - block)
+		run = STORE_EXTENT_BLOCKS - block;
+	if (!zero)
+		*flags = 0;
+	if (extent * STORE_EXTENT + (uint64_t)(block + run) * STORE_BLOCK - off < n)
+		n = extent * STORE_EXTENT + (uint64_t)(block + run) * STORE_BLOCK - off;
+	return n < len ? (uint32_t)n : len;
+}
+
+static int volume_block_status(struct nbd_export *e, uint64_t off, uint32_t len, struct nbd_extent *out, int max)
+{
+	struct volume *v = of_export(e);
+	int n = 0;
+
+	while (len) {
+		uint32_t flags, run = status_run(v, off, len, &flags);
+
+		if (n && out[n - 1].flags == flags)
+			out[n - 1].len += run;
+		else if (n == max)
+			break;
+		else
+			out[n++] = (struct nbd_extent){.len = run, .flags = flags};
+		off += run;
+		len -= run;
+	}
+	return n;
+}
+
+static void volume_cache(struct nbd_export *e, uint64_t off, uint32_t len)
+{
+	prefetch(of_export(e), off, off + len);
+}
+
+static struct nbd_export *export_ref(struct nbd_export *e)
+{
+	return &volume_ref(of_export(e))->export;
+}
+
+static void export_unref(struct nbd_export *e)
+{
+	volume_unref(of_export(e));
+}
+
+static const struct nbd_export_ops volume_ops = {
+	.resident = volume_resident,
+	.read = volume_read,
+	.block_status = volume_block_status,
+	.cache = volume_cache,
+	.served = volume_served,
+	.ref = export_ref,
+	.unref = export_unref,
+};
+
+int volume_new(const char *name, struct image_source **source, struct fill *fill, uint64_t readahead_max,
+	       struct volume **out, struct err *err)
+{
+	struct volume *v = calloc(1, sizeof(*v));
+
+	if (!v) {
+		image_source_free(*source);
+		*source = NULL;
+		return err_set(err, -ENOMEM, "out of memory");
+	}
+	v->source = *source;
+	*source = NULL;
+	v->fill = fill;
+	v->refs = 1;
+	pthread_mutex_init(&v->lock, NULL);
+	v->readahead.size = v->source->device_len;
+	v->readahead.max = readahead_max;
+	for (int i = 0; i < READAHEAD_STREAMS; i++)
+		v->wake_extent[i] = UINT64_MAX;
+	v->export.ops = &volume_ops;
+	v->export.size = v->source->device_len;
+	snprintf(v->export.name, sizeof(v->export.name), "%s", name);
+	snprintf(v->export.description, sizeof(v->export.description), "%.255s", v->source->what);
+	*out = v;
+	return 0;
+}
+
+struct volume *volume_ref(struct volume *v)
+{
+	atomic_fetch_add(&v->refs, 1);
+	return v;
+}
+
+void volume_unref(struct volume *v)
+{
+	if (atomic_fetch_sub(&v->refs, 1) != 1)
+		return;
+	image_source_free(v->source);
+	pthread_mutex_destroy(&v->lock);
+	free(v);
+}
+
+void volume_count(struct volume *v, struct volume_counters *out)
+{
+	*out = (struct volume_counters){.reads_origin = atomic_load(&v->origin_reads),
+					.bytes_origin = atomic_load(&v->origin_bytes),
+					.errors = atomic_load(&v->read_errors)};
+	for (int i = 0; i < VOLUME_STRIPES; i++) {
+		out->reads_local += atomic_load_explicit(&v->local[i].reads, memory_order_relaxed);
+		out->bytes_local += atomic_load_explicit(&v->local[i].bytes, memory_order_relaxed);
+	}
+}

@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A volume: one image served as an NBD export. It answers from the store, and turns misses into
+ * fills.
+ *
+ * Reference-counted: the table of exports holds one, each connection and each read in flight
+ * another. Reads run on data threads, their fills end on fill threads.
+ */
+#ifndef WORKER_VOLUME_H
+#define WORKER_VOLUME_H
+
+#include <pthread.h>
+
+#include "fill/fill.h"
+#include "fill/readahead.h"
+#include "image/source.h"
+#include "nbd/export.h"
+
+#define VOLUME_STRIPES 16 /* of the hit counters: data threads do not share a cache line */
+
+struct volume {
+	struct nbd_export export;
+	struct image_source *source;
+	struct fill *fill;
+	_Atomic uint32_t refs;
+	struct {
+		_Atomic uint64_t reads, bytes;
+		char pad[48];
+	} local[VOLUME_STRIPES];
+	_Atomic uint64_t origin_reads, origin_bytes, read_errors;
+	pthread_mutex_t lock; /* readahead, last_error */
+	struct readahead readahead;
+	/* Extents whose first touch moves a stream on; looked at on every hit without the lock. */
+	_Atomic uint64_t wake_extent[READAHEAD_STREAMS];
+	_Atomic uint32_t streams_awake;
+	_Atomic uint32_t prefetches; /* in flight */
+	char last_error[512];
+	/* by the table of exports, under its lock */
+	char url[4096]; /* as asked for, with secrets: never shown */
+	char shown_url[4096];
+	char device[64], way[32];
+};
+
+/* Consumes @source (also on error). @readahead_max in bytes. */
+int volume_new(const char *name, struct image_source **source, struct fill *fill, uint64_t readahead_max,
+	       struct volume **out, struct err *err);
+struct volume *volume_ref(struct volume *v);
+void volume_unref(struct volume *v);
+
+struct volume_counters {
+	uint64_t reads_local, reads_origin, bytes_local, bytes_origin, errors;
+};
+void volume_count(struct volume *v, struct volume_counters *out);
+
+#endif

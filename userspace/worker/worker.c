@@ -1,0 +1,203 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The worker: start each part in the order in which they need each other, wait, stop in reverse. */
+#include "worker/worker.h"
+
+#include <errno.h>
+#include <malloc.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "control/control.h"
+#include "worker/exports_impl.h"
+#include "worker/privileged.h"
+
+struct worker {
+	const struct config *cfg;
+	const struct worker_fds *fds;
+	enum loop_kind loop_kind;
+	struct store *store;
+	struct fill *fill;
+	struct exports exports;
+	bool have_exports;
+	struct nbd_server *server;
+	struct control *control;
+};
+
+/* Objects, clients and origins each hold descriptors; take what the system allows. */
+static void raise_file_limit(void)
+{
+	struct rlimit r;
+
+	if (getrlimit(RLIMIT_NOFILE, &r) == 0 && r.rlim_cur < r.rlim_max) {
+		r.rlim_cur = r.rlim_max;
+		setrlimit(RLIMIT_NOFILE, &r);
+	}
+}
+
+/* An arena a thread keeps freed buffers from each other: two are enough for a few threads. */
+static void bound_heap(void)
+{
+	mallopt(M_ARENA_MAX, 2);
+	mallopt(M_MMAP_THRESHOLD, 1 << 20);
+	mallopt(M_TRIM_THRESHOLD, 4 << 20);
+}
+
+static enum loop_kind loop_kind_of(const struct config *cfg)
+{
+	if (strcmp(cfg->event_loop, "io_uring") == 0)
+		return LOOP_URING;
+	if (strcmp(cfg->event_loop, "epoll") == 0)
+		return LOOP_EPOLL;
+	return LOOP_AUTO;
+}
+
+static int probe_loop(struct worker *w, struct err *err)
+{
+	struct loop *l = loop_new(w->loop_kind, err);
+
+	if (!l)
+		return err->code ? err->code : -EIO;
+	snprintf(w->exports.event_loop, sizeof(w->exports.event_loop), "%s", loop_kind_name(l));
+	loop_free(l);
+	return 0;
+}
+
+static void data_thread_sleeps(void *arg, uint32_t thread)
+{
+	struct worker *w = arg;
+
+	quiesce_leave(store_quiesce(w->store), thread);
+}
+
+static void data_thread_wakes(void *arg, uint32_t thread)
+{
+	struct worker *w = arg;
+
+	quiesce_enter(store_quiesce(w->store), thread);
+}
+
+static uint32_t data_threads(const struct config *cfg)
+{
+	long cpus = sysconf(_SC_NPROCESSORS_ONLN);
+
+	if (cfg->nbd_threads)
+		return (uint32_t)(cfg->nbd_threads < QUIESCE_THREADS ? cfg->nbd_threads : QUIESCE_THREADS);
+	return cpus < 1 ? 1 : cpus > 8 ? 8 : (uint32_t)cpus;
+}
+
+static int start_fill(struct worker *w, struct err *err)
+{
+	const struct config *cfg = w->cfg;
+	struct fill_config f = {.threads = (uint32_t)cfg->fill_threads,
+				.memory = cfg->fill_memory,
+				.deadline_ms = cfg->fill_deadline_ms,
+				.loop_kind = w->loop_kind};
+
+	f.origin.api_version = cfg->api_version;
+	f.origin.ca_file = cfg->ca_file;
+	f.origin.connections = (uint32_t)((cfg->origin_connections + f.threads - 1) / f.threads);
+	return fill_start(&f, &w->fill, err);
+}
+
+static int start_server(struct worker *w, struct err *err)
+{
+	struct nbd_server_config n = {.listen_fd = w->fds->nbd_listen,
+				      .threads = data_threads(w->cfg),
+				      .loop_kind = w->loop_kind,
+				      .max_connections = (uint32_t)w->cfg->nbd_max_connections,
+				      .miss_memory = w->cfg->nbd_miss_memory,
+				      .directory = &w->exports.directory,
+				      .before_sleep = data_thread_sleeps,
+				      .after_sleep = data_thread_wakes,
+				      .turn_arg = w};
+	int rc = nbd_server_start(&n, &w->server, err);
+
+	if (!rc)
+		w->exports.server = w->server;
+	return rc;
+}
+
+static int worker_start(struct worker *w, struct err *err)
+{
+	char why[300];
+	int rc = store_open(w->cfg->store_path, w->cfg->store_size, &w->store, err);
+
+	if (!rc)
+		rc = start_fill(w, err);
+	if (!rc)
+		rc = exports_init(&w->exports, w->cfg, w->store, w->fill, w->fds->exports_memfd, err);
+	if (rc)
+		return rc;
+	w->have_exports = true;
+	rc = probe_loop(w, err);
+	if (rc)
+		return rc;
+	snprintf(why, sizeof(why), "loop=%s threads=%u", w->exports.event_loop, data_threads(w->cfg));
+	exports_reopen(&w->exports);
+	rc = start_server(w, err);
+	if (!rc)
+		rc = control_start(w->fds->control_listen, w->cfg->metrics_listen, &w->exports,
+				   w->fds->supervisor, w->cfg->nbd_socket, &w->control, err);
+	if (!rc)
+		log_info("worker", "serving", "%s", why);
+	return rc;
+}
+
+static void worker_stop(struct worker *w)
+{
+	if (w->control)
+		control_stop(w->control);
+	if (w->server)
+		nbd_server_stop(w->server);
+	if (w->fill)
+		fill_stop(w->fill);
+	if (w->have_exports)
+		exports_fini(&w->exports);
+	if (w->store)
+		store_close(w->store);
+}
+
+static void wait_for_signal(void)
+{
+	sigset_t set;
+	int sig;
+
+	sigemptyset(&set);
+	sigaddset(&set, SIGTERM);
+	sigaddset(&set, SIGINT);
+	while (sigwait(&set, &sig) != 0)
+		;
+	log_info("worker", "stopping", "signal=%d", sig);
+}
+
+int worker_main(const struct config *cfg, const struct worker_fds *fds)
+{
+	struct worker w = {.cfg = cfg, .fds = fds, .loop_kind = loop_kind_of(cfg)};
+	struct err err = {0};
+	sigset_t set;
+	int rc;
+
+	sigemptyset(&set);
+	sigaddset(&set, SIGTERM);
+	sigaddset(&set, SIGINT);
+	sigprocmask(SIG_BLOCK, &set, NULL); /* threads inherit it: only this one takes them */
+	signal(SIGPIPE, SIG_IGN);
+	log_set_name("worker");
+	raise_file_limit();
+	bound_heap();
+	rc = worker_start(&w, &err);
+	if (!rc)
+		rc = privileged_ready(fds->supervisor, &err);
+	if (rc)
+		log_error("worker", "can't start", "%s", err.text);
+	else
+		wait_for_signal();
+	worker_stop(&w);
+	return rc ? 1 : 0;
+}
