@@ -26,12 +26,14 @@ int image_manifest_name(const char *name, char *out, struct err *err)
 
 static int explain(struct origin *o, const char *url, int rc, struct err *err)
 {
+	struct err why = *err;
+
 	if (rc == -ENOENT)
 		return err_set(
 			err, rc,
-			"there is no manifest at %s; publish the image with `cairn image push`, "
-			"or seal a blob with `cairn image seal`",
-			url);
+			"no image: there is no manifest at %.300s (%.200s); `cairn image push` "
+			"publishes an image, `cairn image seal` a blob that is there already",
+			url, why.text);
 	if (rc == -EACCES && origin_is_single_blob(o))
 		err_prefix(err,
 			   "the SAS is for one single blob; an image needs one for its container");
@@ -42,11 +44,13 @@ int image_open(struct origin_client *c, struct origin *o, const char *name, stru
 	       char etag[ORIGIN_ETAG_MAX], struct err *err)
 {
 	char manifest_name[ORIGIN_NAME_MAX + 1], url[ORIGIN_URL_MAX], *json;
+	struct err own = {0};
 	size_t len;
 	int rc = image_manifest_name(name, manifest_name, err);
 
 	if (rc)
 		return rc;
+	err = err ? err : &own;
 	origin_url(o, manifest_name, url, sizeof(url));
 	rc = origin_get(c, o, manifest_name, MANIFEST_LIMIT, NULL, &json, &len, etag, err);
 	if (rc)

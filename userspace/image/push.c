@@ -184,6 +184,10 @@ static int push(struct push *p, struct err *err)
 {
 	int rc;
 
+	p->blob_max =
+		p->opt->part_size ? p->opt->part_size & ~(uint64_t)(BLOCK_SIZE - 1) : BLOB_MAX;
+	if (p->blob_max == 0 || p->blob_max > BLOB_MAX)
+		return err_set(err, -EINVAL, "--part-size must be between 64 KiB and 4 TiB");
 	if ((rc = publish_check_site(&p->site, err)) || (rc = open_image(p, err)) ||
 	    (rc = check_name_is_free(p, err)))
 		return rc;
