@@ -59,11 +59,12 @@ static void on_progress(void *arg, const char *phase, uint64_t done, uint64_t to
 		progress_end(p);
 		snprintf(p->phase, sizeof(p->phase), "%s", phase);
 		p->begun_ns = p->said_ns = now;
-		p->begun_at = done == total ? 0 : done;
+		p->begun_at = p->last = done;
 	}
-	if (!p->terminal && done != total && now - p->said_ns < PLAIN_EVERY)
+	if (done == p->last || (!p->terminal && done != total && now - p->said_ns < PLAIN_EVERY))
 		return;
 	p->said_ns = now;
+	p->last = done;
 	draw(p, done, total, now);
 	p->drawn = p->terminal;
 	if (done == total)

@@ -14,6 +14,7 @@ struct progress {
 	char phase[64];
 	uint64_t begun_ns, said_ns;
 	uint64_t begun_at; /* bytes done when the phase began */
+	uint64_t last;	   /* bytes done when it was drawn last */
 };
 
 /* @quiet: say nothing. */

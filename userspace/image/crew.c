@@ -143,6 +143,7 @@ int crew_run(struct crew *crew, struct err *err)
 	pthread_cond_init(&s.ended, &attr);
 	pthread_condattr_destroy(&attr);
 	s.working = n;
+	report(crew); /* the phase begins now */
 	for (started = 0; started < n; started++) {
 		int rc = pthread_create(&threads[started], NULL, hand_main, &s);
 

@@ -11,8 +11,8 @@
 #include "base/err.h"
 #include "origin/origin.h"
 
-/* Who wants to know how far things are. fn runs on the thread that called, some times a second,
- * and once at the end of a phase that went well, with done == total. */
+/* Who wants to know how far things are. fn runs on the thread that called: when a phase
+ * begins, some times a second, and at its end if it went well. */
 struct image_progress {
 	void (*fn)(void *arg, const char *phase, uint64_t done, uint64_t total);
 	void *arg;

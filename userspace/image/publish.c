@@ -135,7 +135,7 @@ int publish_tree(struct image_site *s, const struct publish_options *opt, struct
 	};
 	struct manifest_part *parts;
 	uint32_t n = 0;
-	int rc = image_tree_limit_runs(t, PUBLISH_PARTS_MAX / 2 - 1, err);
+	int rc = image_tree_limit_runs(t, PUBLISH_TREE_RUNS, err);
 
 	if (rc)
 		return rc;

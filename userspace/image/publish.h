@@ -9,7 +9,9 @@
 #include "image/open.h"
 
 #define PUBLISH_THREADS	  16	/* each with its own connections and 8 MiB */
-#define PUBLISH_PARTS_MAX 16384 /* of data, and of tree: then the smallest holes are sent */
+/* Above these the smallest holes are sent as zeros, so that no manifest has over 65,536 parts. */
+#define PUBLISH_DATA_RUNS 16384
+#define PUBLISH_TREE_RUNS 8192
 
 /* How push, seal and verify go about it. */
 struct publish_options {

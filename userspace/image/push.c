@@ -70,15 +70,19 @@ static int check_unchanged(struct push *p, struct err *err)
 static int check_name_is_free(struct push *p, struct err *err)
 {
 	struct manifest *there = NULL;
+	char hex[2 * SHA256_LEN + 1], url[ORIGIN_URL_MAX];
 	int rc = publish_find(&p->site, &there, err);
 
-	if (!rc && there && there->length != (uint64_t)p->before.st_size)
+	if (!rc && there && there->length != (uint64_t)p->before.st_size) {
+		hex_encode(there->digest, SHA256_LEN, hex);
 		rc = err_set(
 			err, -EEXIST,
-			"an image of %llu bytes is already published as %s, this one has %llu; "
-			"choose another name, or delete its manifest first",
-			(unsigned long long)there->length, p->site.name,
+			"%.300s is already published as sha256:%s of %llu bytes, but %.100s has "
+			"%llu; choose another name, or delete its manifest first",
+			origin_url(p->site.origin, p->site.name, url, sizeof(url)), hex,
+			(unsigned long long)there->length, p->path,
 			(unsigned long long)p->before.st_size);
+	}
 	manifest_free(there);
 	return rc;
 }
@@ -101,7 +105,7 @@ static int plan(struct push *p, struct err *err)
 	struct image_tree *t = p->tree;
 	uint64_t total, nblobs;
 	char kind[32];
-	int rc = runs_limit(&t->data, PUBLISH_PARTS_MAX / 2 - 1);
+	int rc = runs_limit(&t->data, PUBLISH_DATA_RUNS);
 
 	if (rc)
 		return err_set(err, rc, "no memory for the parts of %s", p->path);
@@ -130,8 +134,7 @@ static int plan(struct push *p, struct err *err)
 	return rc;
 }
 
-static int send_blob(struct push *p, uint32_t i, const char *phase, struct manifest_part *parts,
-		     struct err *err)
+static int send_blob(struct push *p, uint32_t i, struct manifest_part *parts, struct err *err)
 {
 	struct manifest *m = p->manifest;
 	struct upload u = {
@@ -140,7 +143,9 @@ static int send_blob(struct push *p, uint32_t i, const char *phase, struct manif
 		.config = &p->site.config,
 		.threads = p->opt->threads ? p->opt->threads : PUBLISH_THREADS,
 		.progress = p->opt->progress,
-		.phase = phase,
+		.phase = "sending",
+		.done_before = i * p->blob_max,
+		.total = p->res->data_len,
 		.fd = p->fd,
 		.parts = parts,
 		.tree = p->tree,
@@ -164,18 +169,12 @@ static int send_data(struct push *p, struct err *err)
 {
 	struct manifest_part *parts = calloc(p->manifest->nparts, sizeof(*parts));
 	uint32_t n = p->manifest->nblobs;
-	char phase[48];
 	int rc = 0;
 
 	if (!parts)
 		return err_set(err, -ENOMEM, "no memory for the parts of %s", p->path);
-	for (uint32_t i = 0; i < n && !rc; i++) {
-		if (n == 1)
-			snprintf(phase, sizeof(phase), "sending");
-		else
-			snprintf(phase, sizeof(phase), "sending blob %u of %u", i + 1, n);
-		rc = send_blob(p, i, phase, parts, err);
-	}
+	for (uint32_t i = 0; i < n && !rc; i++)
+		rc = send_blob(p, i, parts, err);
 	free(parts);
 	return rc;
 }

@@ -30,7 +30,7 @@ static struct manifest *draft(struct image_tree *t, const char *name, const char
 {
 	struct manifest *m = NULL;
 
-	if (!runs_limit(&t->data, PUBLISH_PARTS_MAX / 2 - 1))
+	if (!runs_limit(&t->data, PUBLISH_DATA_RUNS))
 		m = publish_draft(t, 2, (uint32_t)publish_parts_room(&t->data, UINT64_MAX));
 	if (!m)
 		return NULL;

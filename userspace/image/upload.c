@@ -224,7 +224,7 @@ static int find_committed(struct sending *s, struct origin_client *client, bool 
 	strcpy(s->u->etag, st.etag);
 	s->crew.run = compare_chunk;
 	s->crew.phase = "checking what is there";
-	atomic_store(&s->crew.done, 0);
+	atomic_store(&s->crew.done, s->u->done_before);
 	rc = crew_run(&s->crew, err);
 	*found = rc == 0;
 	return atomic_load(&s->differs) ? 0 : rc;
@@ -240,7 +240,7 @@ static int stage_and_commit(struct sending *s, struct origin_client *client, str
 		return rc;
 	s->crew.run = stage_chunk;
 	s->crew.phase = u->phase;
-	atomic_store(&s->crew.done, 0);
+	atomic_store(&s->crew.done, u->done_before);
 	rc = crew_run(&s->crew, err);
 	u->sent = atomic_load(&s->sent);
 	if (rc)
@@ -278,7 +278,7 @@ static int sending_init(struct sending *s, struct err *err)
 	s->crew.config = s->u->config;
 	s->crew.arg = s;
 	s->crew.progress = s->u->progress;
-	s->crew.total = s->len;
+	s->crew.total = s->u->total ? s->u->total : s->len;
 	return 0;
 }
 

@@ -19,6 +19,7 @@ struct upload {
 	unsigned threads;
 	const struct image_progress *progress;
 	const char *phase;
+	uint64_t done_before, total; /* of this phase, when the blob is one of several; or 0, 0 */
 	int fd;
 	/* Which bytes of fd: [off, off + len) of each goes to blob_off. Ordered, from blob_off 0. */
 	const struct manifest_part *parts;
