@@ -9,16 +9,8 @@
 #include <sys/prctl.h>
 
 #include "cli/cli.h"
-#include "control/client.h"
-#if __has_include("cli/cli_image.h")
 #include "cli/cli_image.h"
-#else
-static int cli_image(int argc, char **argv)
-{
-	(void)argc;
-	return cli_usage_error(argv[0], "not in this build");
-}
-#endif
+#include "control/client.h"
 
 #define DEFAULT_SOCKET "/run/cairn/control.sock"
 #define ASK_WAIT_MS    150000 /* above the fill deadline and the attach that may follow it */
