@@ -79,6 +79,7 @@ int image_build(const char *dir, const char *image, enum build_fs fs, bool force
 {
 	struct listing l;
 	char tmp[PATH_MAX];
+	sigset_t deadly, was;
 	int rc = check_paths(dir, image, force, err);
 
 	if (rc || (rc = listing_read(dir, &l, err)))
@@ -86,10 +87,13 @@ int image_build(const char *dir, const char *image, enum build_fs fs, bool force
 	snprintf(tmp, sizeof(tmp), "%s.tmp", image);
 	if (unlink(tmp) && errno != ENOENT)
 		return err_set(err, -errno, "can't replace %s: %s", tmp, strerror(errno));
+	tool_signals(&deadly);
+	sigprocmask(SIG_BLOCK, &deadly, &was);
 	rc = fs == BUILD_EXT4 ? build_ext4(dir, tmp, &l, err) : build_erofs(dir, tmp, &l, err);
 	if (!rc)
 		rc = put_in_place(tmp, image, force, err);
 	if (rc)
 		unlink(tmp);
+	sigprocmask(SIG_SETMASK, &was, NULL); /* a signal that came meanwhile strikes here */
 	return rc;
 }

@@ -4,6 +4,7 @@
 #define IMAGE_BUILD_H
 
 #include <limits.h>
+#include <signal.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -33,9 +34,12 @@ struct listing {
 };
 int listing_read(const char *dir, struct listing *out, struct err *err);
 
+/* Those that would end this process: block them around tool_run() and what cleans up after it. */
+void tool_signals(sigset_t *set);
+
 /* Run @argv with exactly @env and wait. What it prints is kept for the error and for @said (may be
- * NULL; @said_len bytes). A signal that would end this process ends the tool first: -EINTR, and
- * the signal is pending again. -ENOENT names @package. */
+ * NULL; @said_len bytes). A blocked signal of tool_signals() ends the tool: -EINTR, and the signal is
+ * still pending. -ENOENT names @package. */
 int tool_run(char *const argv[], char *const env[], const char *package, char *said, size_t said_len,
 	     struct err *err);
 

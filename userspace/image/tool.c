@@ -135,28 +135,30 @@ static int run(const char *path, char *const argv[], char *const env[], int sign
 	return outcome(argv[0], status, said, err);
 }
 
+void tool_signals(sigset_t *set)
+{
+	sigemptyset(set);
+	sigaddset(set, SIGINT);
+	sigaddset(set, SIGTERM);
+	sigaddset(set, SIGHUP);
+}
+
 int tool_run(char *const argv[], char *const env[], const char *package, char *said,
 	     size_t said_len, struct err *err)
 {
 	char path[PATH_MAX], text[SAID_MAX] = "";
-	sigset_t deadly, was;
+	sigset_t deadly;
 	int signals, rc;
 
 	if (find_tool(argv[0], path, sizeof(path)))
 		return err_set(err, -ENOENT, "%s is not installed: apt-get install %s", argv[0],
 			       package);
-	sigemptyset(&deadly);
-	sigaddset(&deadly, SIGINT);
-	sigaddset(&deadly, SIGTERM);
-	sigaddset(&deadly, SIGHUP);
-	sigprocmask(SIG_BLOCK, &deadly, &was);
+	tool_signals(&deadly);
 	signals = signalfd(-1, &deadly, SFD_CLOEXEC);
 	rc = run(path, argv, env, signals, text, err);
 	if (said)
 		snprintf(said, said_len, "%s", text);
 	if (signals >= 0)
 		close(signals);
-	if (rc != -EINTR) /* else the caller cleans up before the signal strikes */
-		sigprocmask(SIG_SETMASK, &was, NULL);
 	return rc;
 }
