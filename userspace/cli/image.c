@@ -48,13 +48,11 @@ static const char help_build[] =
 	"system gives\n"
 	"the same image, too, if that file system keeps all of these (SELinux labels and "
 	"sub-second times\n"
-	"may differ). For ext4, reproducible also means the same mke2fs, because the order of "
-	"names and the\n"
-	"place of each file are its choice: e2fsprogs 1.47.0 takes names in sorted order, an older "
-	"one in the\n"
-	"order in which the copy's file system lists them, which nobody controls; and holes in "
-	"files must\n"
-	"have been kept.\n";
+	"may differ). For ext4 it also takes the same mke2fs: e2fsprogs 1.47.0 takes names in "
+	"sorted order,\n"
+	"but another one may take them in the order in which the copy's file system lists them, "
+	"which nobody\n"
+	"controls; and holes in files must have been kept.\n";
 
 static const char help_push[] =
 	"Usage: cairn image push IMAGE URL [--part-size SIZE] [--threads N]\n\n"

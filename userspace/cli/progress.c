@@ -24,7 +24,7 @@ static void format_left(uint64_t seconds, char *buf, size_t len)
 static void draw(const struct progress *p, uint64_t done, uint64_t total, uint64_t now)
 {
 	double seconds = (double)(now - p->begun_ns) / 1e9;
-	double rate = seconds > 0.05 ? (double)(done - p->begun_at) / seconds : 0;
+	double rate = seconds > 0 ? (double)(done - p->begun_at) / seconds : 0;
 	unsigned full = total ? (unsigned)((double)done / (double)total * BAR) : BAR;
 	unsigned percent = total ? (unsigned)((double)done / (double)total * 100) : 100;
 	char bar[BAR + 1], of[24], at[24], speed[24], left[24] = "-:--";
