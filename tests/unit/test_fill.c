@@ -21,6 +21,7 @@ static struct {
 	_Atomic int corrupt_block, corrupt_times; /* flip a byte of this block so many times */
 	_Atomic int fail_rc, fail_times;
 	_Atomic bool hang, etag_changed;
+	_Atomic bool at_once; /* progress comes from inside submit, as a local file's may */
 	_Atomic int delay_ms;
 } fake;
 
@@ -111,6 +112,10 @@ void origin_read_submit(struct origin_client *c, struct origin_read *r)
 	a->timer.fn = answer;
 	r->impl = a;
 	loop_timer_set(c->loop, &a->timer, clock_now_ns() + (uint64_t)fake.delay_ms * NSEC_PER_MSEC);
+	if (fake.at_once) {
+		memcpy(r->dst, fake.bytes + r->off, r->len);
+		r->progress(r, r->len);
+	}
 }
 
 void origin_read_cancel(struct origin_client *c, struct origin_read *r)
@@ -133,6 +138,7 @@ struct bed {
 	uint8_t sums[BLOCKS][SHA256_LEN];
 	uint8_t tree_sum[SHA256_LEN];
 	char adopted[64];
+	_Atomic int refs; /* of flights on the sources */
 	struct err err;
 };
 
@@ -199,6 +205,18 @@ static void blob_is_now(struct fill_source *src, const char *name, const char *e
 	snprintf(bed->adopted, sizeof(bed->adopted), "%s", etag);
 }
 
+static void ref(struct fill_source *src)
+{
+	(void)src;
+	bed->refs++;
+}
+
+static void unref(struct fill_source *src)
+{
+	(void)src;
+	bed->refs--;
+}
+
 static void describe(struct fill_source *src, char *buf, size_t len)
 {
 	(void)src;
@@ -206,12 +224,15 @@ static void describe(struct fill_source *src, char *buf, size_t len)
 }
 
 static const struct fill_source_ops ops = {
-	.piece = piece, .sum = sum, .may_change = may_change, .blob_is_now = blob_is_now, .describe = describe};
+	.piece = piece, .sum = sum, .may_change = may_change, .blob_is_now = blob_is_now,
+	.ref = ref, .unref = unref, .describe = describe};
 static const struct fill_source_ops tree_ops = {.piece = tree_piece,
 						.sum = tree_sum,
 						.make = tree_make,
 						.may_change = may_change,
 						.blob_is_now = blob_is_now,
+						.ref = ref,
+						.unref = unref,
 						.describe = describe};
 
 static void bed_open(uint64_t store_size, uint64_t memory, uint64_t deadline_ms)
@@ -233,6 +254,7 @@ static void bed_open(uint64_t store_size, uint64_t memory, uint64_t deadline_ms)
 static void bed_close(void)
 {
 	fill_stop(bed->fill);
+	assert_int_equal(bed->refs, 0);
 	object_close(bed->source.object);
 	object_close(bed->tree.object);
 	store_close(bed->store);
@@ -333,6 +355,11 @@ static int finish(struct wait *w)
 	return w->rc;
 }
 
+static void ahead_done(struct fill_read *r, int rc, const char *why)
+{
+	(void)r, (void)rc, (void)why;
+}
+
 static int get(uint64_t off, uint32_t len)
 {
 	struct wait w;
@@ -379,6 +406,34 @@ static void many_readers_of_an_extent_cost_one_request(void **state)
 		assert_int_equal(finish(&w[i]), 0);
 	assert_int_equal(fake.requests, 1);
 	assert_int_equal(fill_counters(bed->fill)->joined, 49);
+}
+
+static void a_block_stored_twice_takes_space_once(void **state)
+{
+	uint8_t *block = fake.bytes + 5 * STORE_BLOCK;
+
+	(void)state;
+	assert_int_equal(get(5 * STORE_BLOCK, STORE_BLOCK), 0);
+	object_pin(bed->source.object, 0);
+	assert_int_equal(object_publish(bed->source.object, 5, 1, block, &bed->sums[5]), 0);
+	object_unpin(bed->source.object, 0);
+	assert_int_equal(store_counters(bed->store)->used, STORE_BLOCK);
+	assert_int_equal(bed->source.object->stored_blocks, 1);
+}
+
+static void an_origin_that_answers_at_once_is_asked_once(void **state)
+{
+	struct fill_read ahead = {.source = &bed->source, .len = STORE_EXTENT, .class = FILL_PREFETCH};
+	struct wait demand;
+
+	(void)state;
+	fake.at_once = true;
+	start(&demand, STORE_BLOCK, 3 * STORE_BLOCK);
+	ahead.done = ahead_done;
+	fill_submit(bed->fill, &ahead);
+	assert_int_equal(finish(&demand), 0);
+	assert_int_equal(get(0, STORE_EXTENT), 0);
+	assert_int_equal(fake.bytes_sent, STORE_EXTENT - STORE_BLOCK); /* but for the zeros */
 }
 
 static void zeros_are_neither_fetched_nor_stored(void **state)
@@ -617,6 +672,8 @@ int main(void)
 		T(a_small_read_costs_one_block),
 		T(the_end_of_the_image_is_padded_with_zeros),
 		T(many_readers_of_an_extent_cost_one_request),
+		T(a_block_stored_twice_takes_space_once),
+		T(an_origin_that_answers_at_once_is_asked_once),
 		T(zeros_are_neither_fetched_nor_stored),
 		T(wrong_bytes_are_fetched_again_and_never_shown),
 		T(bytes_that_stay_wrong_fail_only_their_own_readers),

@@ -72,11 +72,15 @@ struct fill_source_ops {
 	bool (*may_change)(struct fill_source *src);
 	void (*blob_is_now)(struct fill_source *src, const char *name, const char *etag);
 
+	/* A flight keeps its source alive: its readers may give up before the origin does. */
+	void (*ref)(struct fill_source *src);
+	void (*unref)(struct fill_source *src);
+
 	/* What to call it in an error text. */
 	void (*describe)(struct fill_source *src, char *buf, size_t len);
 };
 
-struct fill_source { /* embedded in its owner, which outlives all reads */
+struct fill_source { /* embedded in its owner */
 	const struct fill_source_ops *ops;
 	struct object *object;
 	struct fill *fill;

@@ -49,6 +49,7 @@ static struct flight *flight_new(struct fill_thread *t, struct fill_source *src,
 	f->hash_next = *bucket;
 	*bucket = f;
 	t->nflights++;
+	src->ops->ref(src);
 	object_pin(src->object, extent);
 	atomic_fetch_add(&t->fill->counters.flights, 1);
 	return f;
@@ -63,6 +64,7 @@ static void flight_free(struct flight *f)
 	*at = f->hash_next;
 	f->thread->nflights--;
 	object_unpin(f->source->object, f->extent);
+	f->source->ops->unref(f->source);
 	free(f);
 }
 

@@ -261,10 +261,11 @@ static uint64_t fetch_runs(struct flight *f, uint64_t mask)
 
 void flight_fetch(struct flight *f, uint64_t mask)
 {
-	uint64_t left = fetch_runs(f, mask & f->demand);
+	uint64_t demand = mask & f->demand; /* a local origin may answer, and clear it, at once */
+	uint64_t left = fetch_runs(f, demand);
 
 	if (!left)
-		left = fetch_runs(f, mask & ~f->demand);
+		left = fetch_runs(f, mask & ~demand);
 	if (left)
 		wait_for_memory(f);
 }

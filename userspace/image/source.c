@@ -180,11 +180,33 @@ static void tree_describe(struct fill_source *src, char *buf, size_t len)
 	snprintf(buf, len, "tree of %.480s", of_tree(src)->what);
 }
 
+static void data_ref(struct fill_source *src)
+{
+	atomic_fetch_add(&of_data(src)->refs, 1);
+}
+
+static void data_unref(struct fill_source *src)
+{
+	image_source_unref(of_data(src));
+}
+
+static void tree_ref(struct fill_source *src)
+{
+	atomic_fetch_add(&of_tree(src)->refs, 1);
+}
+
+static void tree_unref(struct fill_source *src)
+{
+	image_source_unref(of_tree(src));
+}
+
 static const struct fill_source_ops sealed_ops = {
 	.piece = sealed_piece,
 	.sum = sealed_sum,
 	.may_change = hashes_decide,
 	.blob_is_now = data_blob_is_now,
+	.ref = data_ref,
+	.unref = data_unref,
 	.describe = data_describe,
 };
 
@@ -194,6 +216,8 @@ static const struct fill_source_ops tree_ops = {
 	.make = tree_make,
 	.may_change = hashes_decide,
 	.blob_is_now = tree_blob_is_now,
+	.ref = tree_ref,
+	.unref = tree_unref,
 	.describe = tree_describe,
 };
 
@@ -202,6 +226,8 @@ static const struct fill_source_ops unsealed_ops = {
 	.sum = unsealed_sum,
 	.may_change = etag_decides,
 	.blob_is_now = nothing_is_now,
+	.ref = data_ref,
+	.unref = data_unref,
 	.describe = data_describe,
 };
 
@@ -218,6 +244,7 @@ static struct image_source *source_new(struct fill *fill, struct origin *origin,
 
 	if (!s)
 		return NULL;
+	s->refs = 1;
 	s->etags = calloc(nblobs ? nblobs : 1, sizeof(*s->etags));
 	s->name = strdup(name);
 	s->origin = origin_ref(origin);
@@ -226,7 +253,7 @@ static struct image_source *source_new(struct fill *fill, struct origin *origin,
 	s->data.fill = s->tree.fill = fill;
 	snprintf(s->what, sizeof(s->what), "image %s", origin_url(origin, name, url, sizeof(url)));
 	if (!s->etags || !s->name) {
-		image_source_free(s);
+		image_source_unref(s);
 		return NULL;
 	}
 	return s;
@@ -266,7 +293,7 @@ int image_source_sealed(struct store *store, struct fill *fill, struct origin *o
 		s->etags[i].now = strdup(m->blobs[i].etag ? m->blobs[i].etag : "");
 	rc = open_objects(store, s, err);
 	if (rc) {
-		image_source_free(s);
+		image_source_unref(s);
 		return rc;
 	}
 	*out = s;
@@ -308,17 +335,19 @@ int image_source_unsealed(struct store *store, struct fill *fill, struct origin 
 	unsealed_id(s, stat, &id);
 	rc = object_open(store, &id, true, &s->data.object, err);
 	if (rc) {
-		image_source_free(s);
+		image_source_unref(s);
 		return rc;
 	}
 	*out = s;
 	return 0;
 }
 
-void image_source_free(struct image_source *s)
+void image_source_unref(struct image_source *s)
 {
 	uint32_t n = s->manifest ? s->manifest->nblobs : 1;
 
+	if (atomic_fetch_sub(&s->refs, 1) != 1)
+		return;
 	for (uint32_t i = 0; s->etags && i < n; i++) {
 		free(s->etags[i].now);
 		for (struct image_etag *e = s->etags[i].older, *older; e; e = older) {

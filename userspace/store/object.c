@@ -394,24 +394,28 @@ int object_publish(struct object *o, uint64_t first, uint32_t n, const void *dat
 {
 	struct store *s = o->store;
 	uint64_t extent = first / STORE_EXTENT_BLOCKS, bytes = (uint64_t)n * STORE_BLOCK;
-	uint64_t mask = blocks_mask((uint32_t)(first % STORE_EXTENT_BLOCKS), n), now;
-	int rc = store_reserve(s, bytes);
+	uint64_t mask = blocks_mask((uint32_t)(first % STORE_EXTENT_BLOCKS), n), was, now;
+	int rc = store_reserve(s, bytes), again;
 
 	if (rc)
 		return rc;
 	rc = write_blocks(o, first, n, data, sums);
 	if (rc == -ENOSPC && store_evict(s, bytes + 16 * MIB)) /* the disk is smaller than we think */
 		rc = write_blocks(o, first, n, data, sums);
-	now = atomic_load(&o->stored[extent]) | mask;
+	was = atomic_load(&o->stored[extent]);
+	now = was | mask;
 	if (!rc)
 		rc = write_present(o, extent, now);
 	if (rc) {
-		object_punch(o, extent, mask);
+		object_punch(o, extent, mask & ~was);
 		store_unreserve(s, bytes);
 		atomic_fetch_add(&s->counters.write_errors, 1);
 		return rc;
 	}
-	atomic_fetch_add(&o->stored_blocks, n);
+	again = __builtin_popcountll(mask & was); /* two images may share the object */
+	store_unreserve(s, (uint64_t)again * STORE_BLOCK);
+	atomic_fetch_add(&o->stored_blocks, (uint64_t)(n - (uint32_t)again));
+	atomic_fetch_and(&o->suspect[extent], ~mask);
 	atomic_store(&o->stored[extent], now);
 	atomic_fetch_or_explicit(&o->ready[extent], mask, memory_order_release);
 	return 0;

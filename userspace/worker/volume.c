@@ -346,7 +346,7 @@ int volume_new(const char *name, struct image_source **source, struct fill *fill
 	struct volume *v = calloc(1, sizeof(*v));
 
 	if (!v) {
-		image_source_free(*source);
+		image_source_unref(*source);
 		*source = NULL;
 		return err_set(err, -ENOMEM, "out of memory");
 	}
@@ -377,7 +377,7 @@ void volume_unref(struct volume *v)
 {
 	if (atomic_fetch_sub(&v->refs, 1) != 1)
 		return;
-	image_source_free(v->source);
+	image_source_unref(v->source);
 	pthread_mutex_destroy(&v->lock);
 	free(v);
 }
