@@ -97,12 +97,13 @@ trap 'exit 143' TERM HUP
 
 sentence() { local s=${1#that_}; echo "${SUBJECT//_/ }: ${s//_/ }"; }
 
+# The ends of the logs that were written to since the running test began.
 show_logs() {
 	local f
 	for f in "$T"/d/*/log "$T"/azurite/log; do
-		[ -s "$f" ] || continue
+		if [ ! -s "$f" ] || { [ -e "$T/began" ] && [ ! "$f" -nt "$T/began" ]; }; then continue; fi
 		echo "  --- the end of ${f#"$T"/} ---"
-		tail -n 25 "$f" | sed 's/^/  | /'
+		tail -n 20 "$f" | cut -c 1-300 | sed 's/^/  | /'
 	done
 }
 
@@ -121,6 +122,7 @@ need_device() {
 run_one() {
 	local name=$1 rc start=$SECONDS
 	rm -f "$T/skip"
+	touch "$T/began"
 	set +e
 	(
 		set -eE
@@ -344,8 +346,9 @@ assert_image_equals() {
 }
 
 # nbd_read URI OFFSET LENGTH: the bytes on stdout; fails with the server's error
+# (Debian's own python3, whose packages have libnbd)
 nbd_read() {
-	timeout -k 5 "${LIMIT:-60}" python3 - "$@" <<-'PY'
+	timeout -k 5 "${LIMIT:-60}" /usr/bin/python3 - "$@" <<-'PY'
 		import sys, nbd
 		h = nbd.NBD()
 		h.connect_uri(sys.argv[1])
@@ -355,6 +358,9 @@ nbd_read() {
 		    sys.exit(f"read failed: {e.errno} {e.string}")
 	PY
 }
+
+# nbdsh with the python that has its module, whichever comes first in PATH
+nbd_shell() { PATH=/usr/bin:$PATH timeout -k 5 "${LIMIT:-200}" nbdsh "$@"; }
 
 # assert_read_is_eio URI OFFSET: a read there fails with EIO, and gives no byte
 assert_read_is_eio() {

@@ -37,7 +37,7 @@ that_nbdinfo_maps_holes_as_zeros() {
 	zeros=$(nbdinfo --map --json "$(uri "$U/img" --name img)" |
 		jq '[.[] | select(.type % 4 >= 2) | .length] | add')
 	assert_le $((23 << 20)) "$zeros" "bytes mapped as zeros, at least the hole's whole blocks"
-	assert_le "$zeros" $((24 << 20)) "bytes mapped as zeros, at most the hole"
+	assert_le "$zeros" $(((24 << 20) + 4096)) "bytes mapped as zeros, at most the hole and the tail"
 }
 
 that_nbdcopy_copies_the_whole_image() { assert_image_equals "$(uri "$U/img" --name img)" "$T/img"; }
@@ -49,7 +49,7 @@ that_nbdcopy_with_four_connections_copies_the_whole_image() {
 }
 
 that_random_reads_of_nbdsh_match() {
-	timeout 120 nbdsh -u "$(uri "$U/img" --name img)" -c "
+	nbd_shell -u "$(uri "$U/img" --name img)" -c "
 import random
 want = open('$T/img', 'rb').read()
 want += bytes(h.get_size() - len(want))
@@ -63,7 +63,7 @@ for i in range(2000):
 }
 
 that_a_write_is_refused_and_the_connection_lives() {
-	timeout 60 nbdsh -u "$(uri "$U/img" --name img)" -c "
+	nbd_shell -u "$(uri "$U/img" --name img)" -c "
 h.set_strict_mode(0)
 for cmd in (lambda: h.pwrite(b'x' * 512, 0), lambda: h.trim(4096, 0), lambda: h.zero(4096, 0)):
     try:
@@ -77,7 +77,7 @@ assert h.pread(4096, 0) == open('$T/img', 'rb').read(4096)
 }
 
 that_a_read_beyond_the_end_is_refused_and_the_connection_lives() {
-	timeout 60 nbdsh -u "$(uri "$U/img" --name img)" -c "
+	nbd_shell -u "$(uri "$U/img" --name img)" -c "
 h.set_strict_mode(0)
 for n, off in ((4096, h.get_size()), (4096, h.get_size() - 1), (1, 1 << 62), (512, (1 << 64) - 512)):
     try:
@@ -98,7 +98,7 @@ that_a_wrong_export_name_is_refused() {
 that_cache_brings_a_range_in() {
 	cairn detach img
 	local gets
-	timeout 60 nbdsh -u "$(uri "$U/img" --name img)" -c "h.cache(1 << 20, 0)"
+	nbd_shell -u "$(uri "$U/img" --name img)" -c "h.cache(1 << 20, 0)"
 	wait_until 20 eval '[ "$(image img .bytes_present)" -ge $((1 << 20)) ]' || fail "CACHE brought nothing in"
 	gets=$(origin_gets)
 	nbd_read "$(uri "$U/img" --name img)" 0 $((1 << 20)) | cmp -n $((1 << 20)) - "$T/img"

@@ -44,7 +44,7 @@ that_a_value_that_is_no_number_is_named() {
 }
 
 that_a_socket_path_too_long_for_a_socket_is_refused() {
-	ini '[nbd]' "socket = /tmp/$(printf 'x%.0s' $(seq 200))"
+	ini '[nbd]' "socket = /tmp/$(printf 'x%.0s' $(seq 130))"
 	assert_fails 'socket' check
 }
 

@@ -36,7 +36,7 @@ block_of() { dd if="$1" bs=65536 skip=$(($2 / 65536)) count=1 status=none; }
 
 # Every block is either right or EIO. $3 = least number of failing reads.
 assert_right_or_eio() { # URI FILE LEAST
-	timeout 120 python3 - "$1" "$2" "$3" <<-'PY'
+	timeout 120 /usr/bin/python3 - "$1" "$2" "$3" <<-'PY'
 		import sys, nbd
 		h = nbd.NBD(); h.connect_uri(sys.argv[1])
 		want = open(sys.argv[2], "rb").read()

@@ -54,7 +54,7 @@ that_an_image_larger_than_the_store_reads_right_and_keeps_to_its_size() {
 that_random_reads_over_a_store_too_small_are_right() {
 	D=small
 	cairnd_launch small
-	timeout 200 nbdsh -u "$(uri "$U/img" --name img)" -c "
+	nbd_shell -u "$(uri "$U/img" --name img)" -c "
 import os, random
 fd = os.open('$T/img', os.O_RDONLY)
 random.seed(3)

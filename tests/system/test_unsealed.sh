@@ -17,7 +17,8 @@ that_a_plain_blob_attaches_and_is_shown_as_unverified() {
 	"$AZ" put images/plain "$T/one"
 	assert_image_equals "$(uri "$U/plain" --name plain)" "$T/one"
 	assert_eq "$(image plain .verified)" false "verified"
-	assert_says "$(cairn status)" 'unverified|not verified'
+	assert_says "$(cairn status)" 'VERIFIED'
+	assert_says "$(cairn status | grep plain)" '%  no '
 	cairnd_stop
 }
 
