@@ -29,10 +29,10 @@ mkdir -p "$T/d" "$MNT"
 
 # --- clean-up ---------------------------------------------------------------------------------
 
-pid_alive() { # a zombie is not alive
-	local s
+pid_alive() { # a zombie is not alive, unless threads of it are still on their way out
+	local s threads=("/proc/$1/task/"*)
 	s=$(sed -n 's/^State:[[:space:]]*\(.\).*/\1/p' "/proc/$1/status" 2>/dev/null) || return 1
-	[ -n "$s" ] && [ "$s" != Z ] && [ "$s" != X ]
+	[ -n "$s" ] && { { [ "$s" != Z ] && [ "$s" != X ]; } || [ ${#threads[@]} -gt 1 ]; }
 }
 
 # wait_until SECONDS COMMAND...: 0 as soon as the command succeeds, 1 when the time is over
@@ -313,6 +313,18 @@ cairnd_kill() {
 	kill -KILL "$s" ${w:+"$w"}
 	wait_until 10 pid_gone "$s" || fail "the supervisor survived SIGKILL"
 	[ -z "$w" ] || wait_until 10 pid_gone "$w" || fail "the worker survived SIGKILL"
+	# the kernel takes a ring apart after its process has gone, and its sockets listen some ms longer
+	wait_until 5 nobody_listens "$T/d/${1:-$D}/c.sock" || fail "somebody still listens on c.sock"
+	wait_until 5 nobody_listens "$T/d/${1:-$D}/n.sock" || fail "somebody still listens on n.sock"
+}
+
+nobody_listens() {
+	python3 -c 'import socket, sys
+try:
+    socket.socket(socket.AF_UNIX).connect(sys.argv[1])
+except OSError:
+    sys.exit(0)
+sys.exit(1)' "$1"
 }
 
 # Ends a daemon that may be there, so that the next test starts afresh.
