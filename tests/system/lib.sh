@@ -73,7 +73,9 @@ clean_up() {
 	for x in $(mounts_of_scratch); do timeout 10 umount "$x" 2>/dev/null; done
 	for x in $loops; do timeout 10 losetup -d "$x" 2>/dev/null; done
 	for x in $(mounts_of_scratch); do timeout 10 umount "$x" 2>/dev/null || timeout 10 umount -l "$x" 2>/dev/null; done
-	pids=$(cat "$T"/d/*/pid "$T"/pids 2>/dev/null; pids_of_scratch)
+	pids=$(cat "$T"/d/*/pid 2>/dev/null)
+	# shellcheck disable=SC2086 # one argument each; a worker's arguments do not show whose it is
+	pids="$pids $(for x in $pids; do pgrep -P "$x"; done) $(cat "$T/pids" 2>/dev/null) $(pids_of_scratch)"
 	for x in $pids; do kill -TERM "$x" 2>/dev/null; done
 	for x in $pids; do wait_until 5 pid_gone "$x" || kill -KILL "$x" 2>/dev/null; done
 	for x in $(pids_of_scratch); do kill -KILL "$x" 2>/dev/null; done
@@ -210,8 +212,9 @@ azurite_start() {
 	export AZURE_STORAGE_KEY
 	printf '%s' "$AZURE_STORAGE_KEY" >"$T/azurite/key"
 	SECRETS+=("$AZURE_STORAGE_KEY")
+	# setsid here and below: a Ctrl-C is for the test, which then stops everything in order
 	AZURITE_ACCOUNTS="$AZURE_STORAGE_ACCOUNT:$AZURE_STORAGE_KEY" \
-		node "$AZURITE" --blobHost 127.0.0.1 --blobPort 0 --location "$T/azurite/data" \
+		setsid node "$AZURITE" --blobHost 127.0.0.1 --blobPort 0 --location "$T/azurite/data" \
 		--silent --disableTelemetry >"$T/azurite/log" 2>&1 </dev/null &
 	echo $! >>"$T/pids"
 	wait_until 60 grep -q 'successfully listens on' "$T/azurite/log" ||
@@ -268,7 +271,7 @@ cairnd_launch() {
 	[ -x "$CAIRND" ] || { echo "no $CAIRND: run make first" >&2; exit 1; }
 	# A daemon takes its credentials from its configuration, as one started by systemd does.
 	env -u AZURE_STORAGE_ACCOUNT -u AZURE_STORAGE_KEY -u AZURE_STORAGE_SAS_TOKEN \
-		-u AZURE_STORAGE_CONNECTION_STRING "$@" "$CAIRND" -c "$dir/cairnd.ini" >>"$dir/log" 2>&1 </dev/null &
+		-u AZURE_STORAGE_CONNECTION_STRING setsid "$@" "$CAIRND" -c "$dir/cairnd.ini" >>"$dir/log" 2>&1 </dev/null &
 	echo $! >"$dir/pid"
 	local end=$((SECONDS + 30))
 	until D=$name cairn status --json >/dev/null 2>&1; do
