@@ -73,9 +73,10 @@ clean_up() {
 	for x in $(mounts_of_scratch); do timeout 10 umount "$x" 2>/dev/null; done
 	for x in $loops; do timeout 10 losetup -d "$x" 2>/dev/null; done
 	for x in $(mounts_of_scratch); do timeout 10 umount "$x" 2>/dev/null || timeout 10 umount -l "$x" 2>/dev/null; done
-	pids=$(cat "$T"/d/*/pid 2>/dev/null)
-	# shellcheck disable=SC2086 # one argument each; a worker's arguments do not show whose it is
-	pids="$pids $(for x in $pids; do pgrep -P "$x"; done) $(cat "$T/pids" 2>/dev/null) $(pids_of_scratch)"
+	# By our folder in their arguments, never by a pid that was written down: it may be another's now.
+	# A worker's arguments do not show whose it is, but its parent's do.
+	pids=$(pids_of_scratch)
+	pids="$pids $(for x in $pids; do pgrep -P "$x"; done)"
 	for x in $pids; do kill -TERM "$x" 2>/dev/null; done
 	for x in $pids; do wait_until 5 pid_gone "$x" || kill -KILL "$x" 2>/dev/null; done
 	for x in $(pids_of_scratch); do kill -KILL "$x" 2>/dev/null; done
@@ -216,7 +217,6 @@ azurite_start() {
 	AZURITE_ACCOUNTS="$AZURE_STORAGE_ACCOUNT:$AZURE_STORAGE_KEY" \
 		setsid node "$AZURITE" --blobHost 127.0.0.1 --blobPort 0 --location "$T/azurite/data" \
 		--silent --disableTelemetry >"$T/azurite/log" 2>&1 </dev/null &
-	echo $! >>"$T/pids"
 	wait_until 60 grep -q 'successfully listens on' "$T/azurite/log" ||
 		{ echo "Azurite did not start in 60 s:"; cat "$T/azurite/log"; exit 1; }
 	AZURITE_URL=$(sed -n 's/.*successfully listens on //p' "$T/azurite/log")
