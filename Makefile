@@ -114,8 +114,10 @@ unit: unit-build
 	$(Q)tests/unit/run $(if $(TEST),$(BUILD)/unit/test_$(TEST),$(UNIT))
 
 # TEST=main_job for one alone; LOOP=epoll for the event loop that needs no io_uring.
-system: all
+system: all $(BUILD)/system/origin_azurite.san
 	$(Q)tests/system/run --loop $(or $(LOOP),auto) $(TEST)
+
+$(BUILD)/system/origin_azurite.san: PKG_LIBS += -lcmocka
 
 .PHONY: all unit-build format lint clean test demo unit system
 

@@ -203,13 +203,13 @@ SECRETS=()
 
 # --- Azurite ----------------------------------------------------------------------------------
 
-# Starts it on a free port, with an account key made for this run (so that one that leaks is seen),
-# and a container `images`. Sets AZURITE_URL, the AZURE_STORAGE_* variables and $U, the container's URL.
+# azurite_start [KEY]: on a free port, with an account key made for this run (so that one that leaks
+# is seen) and a container `images`. Sets AZURITE_URL, the AZURE_STORAGE_* variables and $U, the container's URL.
 azurite_start() {
 	[ -f "$AZURITE" ] || { echo "no Azurite: run tests/setup first" >&2; exit 1; }
 	mkdir -p "$T/azurite/data"
 	export AZURE_STORAGE_ACCOUNT=devstoreaccount1
-	AZURE_STORAGE_KEY=$(head -c 64 /dev/urandom | base64 -w0)
+	AZURE_STORAGE_KEY=${1:-$(head -c 64 /dev/urandom | base64 -w0)}
 	export AZURE_STORAGE_KEY
 	printf '%s' "$AZURE_STORAGE_KEY" >"$T/azurite/key"
 	SECRETS+=("$AZURE_STORAGE_KEY")
@@ -223,6 +223,14 @@ azurite_start() {
 	export AZURITE_URL
 	U=$AZURITE_URL/$AZURE_STORAGE_ACCOUNT/images
 	"$AZ" create images
+}
+
+azurite_pid() {
+	local p
+	for p in $(pids_of_scratch); do
+		if [ "$(cat "/proc/$p/comm" 2>/dev/null)" = node ]; then echo "$p"; return 0; fi
+	done
+	return 1
 }
 
 # blob_names PATTERN: the blobs of the container whose name matches

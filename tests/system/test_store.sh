@@ -271,6 +271,29 @@ that_exports_are_back_after_the_worker_was_killed() {
 	cairnd_stop
 }
 
+# The origin does not answer any more, readers wait, and somebody stops the daemon.
+that_a_stop_while_reads_wait_for_a_silent_origin_is_quick_and_clean() {
+	D=silent
+	cairnd_start silent fill.deadline=90
+	local u reader start
+	u=$(uri "$U/img" --name img)
+	nbd_read "$u" 0 65536 | cmp -n 65536 - "$T/img"
+	kill -STOP "$(azurite_pid)"
+	timeout 100 nbdcopy "$u" null: >/dev/null 2>&1 &
+	reader=$!
+	sleep 2
+	pid_alive $reader || fail "the reader did not wait"
+	start=$SECONDS
+	kill -TERM "$(supervisor_pid)"
+	wait_until 30 pid_gone "$(supervisor_pid)" || echo "the supervisor did not stop within 30 s"
+	kill -CONT "$(azurite_pid)"
+	assert_le $((SECONDS - start)) 15 "seconds to stop"
+	wait_until 10 pid_gone $reader || fail "the reader still waits"
+	cairnd_launch silent
+	assert_image_equals "$(uri "$U/img" --name img)" "$T/img"
+	cairnd_stop
+}
+
 that_a_store_that_cannot_be_written_is_named() {
 	cairnd_config nowrite "store.path=/proc/nosuch"
 	assert_fails '/proc/nosuch' timeout 20 "$CAIRND" -c "$T/d/nowrite/cairnd.ini"
