@@ -269,7 +269,7 @@ static void thread_close(struct data_thread *t)
 }
 
 /* The loop is made and run by one thread, as a ring of one issuer demands, but freed when all are
- * joined: another thread may still be inside loop_post() to it. */
+ * joined: until then another thread may begin a loop_post() to it. */
 static void *thread_main(void *arg)
 {
 	struct data_thread *t = arg;

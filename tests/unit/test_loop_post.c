@@ -3,7 +3,9 @@
 #include "loop_bed.h"
 
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
+#include <stdatomic.h>
 
 /* Posts. */
 
@@ -210,18 +212,92 @@ static void stop_before_run_is_kept(void **state)
 	loop_run(bed->l);
 }
 
+static void on_drain_stop(void *arg, uint32_t events)
+{
+	on_drain(arg, events);
+	loop_stop(((struct bed *)arg)->l);
+}
+
 static void loop_runs_on_another_thread_than_the_one_that_made_it(void **state)
 {
 	struct bed *bed = bed_of(state);
 	pthread_t t;
 
-	watch(bed, EPOLLIN, on_drain);
+	watch(bed, EPOLLIN, on_drain_stop);
 	pthread_create(&t, NULL, run_main, bed->l);
 	poke(bed);
-	while (__atomic_load_n(&bed->calls, __ATOMIC_ACQUIRE) == 0)
-		usleep(1000);
-	loop_stop(bed->l);
 	pthread_join(t, NULL);
+	assert_int_equal(bed->calls, 1);
+}
+
+/* The end of a loop, while the thread that asked for it may still be inside the call that did. */
+
+#define ENDS 3000
+
+struct ender {
+	_Atomic(struct loop *) l; /* the next one to end */
+	void (*end)(struct loop *l);
+	pthread_t thread;
+};
+
+static void *ender_main(void *arg)
+{
+	struct ender *e = arg;
+
+	for (int i = 0; i < ENDS; i++) {
+		struct loop *l;
+
+		while (!(l = atomic_exchange(&e->l, NULL)))
+			sched_yield();
+		e->end(l);
+	}
+	return NULL;
+}
+
+/* The loop never sleeps, so that it may be freed before its ender looks whether to wake it. */
+static void end_many_loops(enum loop_kind kind, void (*end)(struct loop *l))
+{
+	struct ender e = {.end = end};
+
+	pthread_create(&e.thread, NULL, ender_main, &e);
+	for (int i = 0; i < ENDS; i++) {
+		struct loop *l = loop_new(kind, NULL);
+		struct chain spin = {{NULL, on_chain}, l, INT32_MAX, 0};
+
+		loop_post(l, &spin.post);
+		atomic_store(&e.l, l);
+		loop_run(l);
+		loop_free(l);
+	}
+	pthread_join(e.thread, NULL);
+}
+
+struct last_post {
+	struct loop_post post;
+	struct loop *l;
+};
+
+static void on_last_post(struct loop_post *p)
+{
+	loop_stop(((struct last_post *)p)->l);
+}
+
+static void end_by_post(struct loop *l)
+{
+	static struct last_post last; /* of one ender, and run before the next */
+
+	last = (struct last_post){{NULL, on_last_post}, l};
+	loop_post(l, &last.post);
+}
+
+static void freeing_waits_for_a_poster_whose_post_ended_the_loop(void **state)
+{
+	end_many_loops(bed_of(state)->kind, end_by_post);
+}
+
+static void freeing_waits_for_a_stopper_that_ended_the_loop(void **state)
+{
+	end_many_loops(bed_of(state)->kind, loop_stop);
 }
 
 int main(void)
@@ -235,6 +311,8 @@ int main(void)
 		BOTH(stop_in_a_signal_handler_ends_the_sleep),
 		BOTH(stop_before_run_is_kept),
 		BOTH(loop_runs_on_another_thread_than_the_one_that_made_it),
+		BOTH(freeing_waits_for_a_poster_whose_post_ended_the_loop),
+		BOTH(freeing_waits_for_a_stopper_that_ended_the_loop),
 	};
 
 	bed_alarm();

@@ -5,11 +5,16 @@
  * `asleep`, then looks at the queue; a poster pushes, then looks at `asleep`. Both are sequentially
  * consistent, so at least one of them sees the other, and only the poster that clears `asleep` pays
  * for the write to the eventfd.
+ *
+ * A post may run, and end the loop with all it stands on, while its poster still looks at `asleep`.
+ * So a poster counts itself in before it pushes and out when it touches the loop no more, and
+ * loop_free() waits for the count to be zero: some instructions and at most one write.
  */
 #include "base/loop.h"
 
 #include <assert.h>
 #include <errno.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -88,11 +93,18 @@ out:
 	return NULL;
 }
 
+static void wait_for_posters(struct loop *l)
+{
+	while (atomic_load_explicit(&l->posters, memory_order_acquire) > 0)
+		sched_yield();
+}
+
 void loop_free(struct loop *l)
 {
 	if (!l)
 		return;
 	assert(l->watch_count == 0 && l->timer_count == 0);
+	wait_for_posters(l);
 	l->mech->close(l);
 	close(l->wake_fd);
 	free(l->timers);
@@ -258,12 +270,24 @@ static void wake_if_asleep(struct loop *l)
 		wake_write(l);
 }
 
+static void poster_enters(struct loop *l)
+{
+	atomic_fetch_add_explicit(&l->posters, 1, memory_order_relaxed); /* the push orders it */
+}
+
+static void poster_leaves(struct loop *l)
+{
+	atomic_fetch_sub_explicit(&l->posters, 1, memory_order_release);
+}
+
 void loop_post(struct loop *l, struct loop_post *p)
 {
+	poster_enters(l);
 	p->next = atomic_load_explicit(&l->posts, memory_order_relaxed);
 	while (!atomic_compare_exchange_weak(&l->posts, &p->next, p))
 		;
 	wake_if_asleep(l);
+	poster_leaves(l);
 }
 
 void loop_read_finish(struct loop *l, struct loop_read *r, int res)
@@ -313,8 +337,10 @@ void loop_stop(struct loop *l)
 {
 	int saved = errno; /* a signal handler must leave it alone */
 
+	poster_enters(l);
 	atomic_store(&l->stop, true);
 	wake_write(l);
+	poster_leaves(l);
 	errno = saved;
 }
 
@@ -384,7 +410,7 @@ static void turn(struct loop *l, uint64_t most_ns)
 
 void loop_run(struct loop *l)
 {
-	while (!atomic_load_explicit(&l->stop, memory_order_relaxed))
+	while (!atomic_load_explicit(&l->stop, memory_order_acquire)) /* it shows posters too */
 		turn(l, LOOP_FOREVER);
 	atomic_store(&l->stop, false);
 }

@@ -69,6 +69,7 @@ struct loop {
 	_Atomic(struct loop_read *) reads_done;
 	atomic_bool asleep;
 	atomic_bool stop;
+	_Atomic uint32_t posters; /* threads inside loop_post() and loop_stop() */
 };
 
 /* Hand a finished read to its loop. Any thread. */
