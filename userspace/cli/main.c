@@ -143,6 +143,13 @@ int cli_export_delete(const char *key, bool force, struct err *err)
 	return rc;
 }
 
+static void argv_free(char **argv)
+{
+	for (char **arg = argv; *arg; arg++)
+		free(*arg);
+	free(argv);
+}
+
 /* A SAS in a URL is a secret, and ps shows everyone's arguments: work on copies, and star out the
  * query in the memory that ps reads. A reader may still win the few milliseconds before. */
 static char **argv_conceal(int argc, char **argv)
@@ -153,8 +160,10 @@ static char **argv_conceal(int argc, char **argv)
 		char *query = strstr(argv[i], "://") ? strchr(argv[i], '?') : NULL;
 
 		copy[i] = strdup(argv[i]);
-		if (!copy[i])
+		if (!copy[i]) {
+			argv_free(copy);
 			return NULL;
+		}
 		if (query && query[1])
 			memset(query + 1, '*', strlen(query + 1));
 	}
@@ -201,6 +210,7 @@ static int run(int argc, char **argv)
 int main(int argc, char **argv)
 {
 	char **mine;
+	int rc;
 
 	prctl(PR_SET_DUMPABLE, 0); /* no core file and no /proc/PID/mem with a SAS in it */
 	mine = argv_conceal(argc, argv);
@@ -208,5 +218,7 @@ int main(int argc, char **argv)
 		fprintf(stderr, "cairn: out of memory\n");
 		return 1;
 	}
-	return run(argc, mine);
+	rc = run(argc, mine);
+	argv_free(mine); /* whole, if in another order: getopt moves them */
+	return rc;
 }
