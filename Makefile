@@ -2,6 +2,7 @@
 # make [V=1]      build/cairnd and build/cairn
 # make test       every test, with its own set-up        make unit|system   a part of it
 # make demo       the main job on real input             make bench         figures, beside the peers
+# make tsan       the tests in which threads meet, under ThreadSanitizer
 # make install DESTDIR= PREFIX=    make format    make lint    make clean
 PREFIX  ?= /usr/local
 DESTDIR ?=
@@ -92,6 +93,27 @@ $(BUILD)/system/%: $(BUILD)/obj/tests/system/%.o $(BUILD)/obj/libcairn.a
 	$(call say,LINK,$@)
 	$(Q)mkdir -p $(@D)
 	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(PKG_LIBS)
+
+# ThreadSanitizer, over the unit tests in which threads meet. Not a part of `make test`: it takes a
+# build of its own, and the kernel's vm.mmap_rnd_bits must not exceed 28.
+TSAN := -O1 -g -fsanitize=thread -fno-omit-frame-pointer
+TSAN_TESTS := $(patsubst tests/unit/%.c,$(BUILD)/tsan/%,$(wildcard $(addprefix tests/unit/test_, \
+              loop*.c store.c fill.c nbd_server.c)))
+$(BUILD)/tsan/%.o: %.c
+	$(call say,TSAN,$<)
+	$(Q)mkdir -p $(@D)
+	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) $(TSAN) $(PKG_CFLAGS) -MMD -MP -c -o $@ $<
+$(BUILD)/tsan/libcairn.a: $(call objs,tsan,$(LIB_SRC))
+$(BUILD)/tsan/test_%: $(BUILD)/tsan/tests/unit/test_%.o $(BUILD)/tsan/libcairn.a
+	$(call say,LINK,$@)
+	$(Q)$(CC) $(CFLAGS) $(TSAN) -o $@ $^ $(PKG_LIBS) -lcmocka
+# For system tests: CAIRND=build/tsan/cairnd TSAN_OPTIONS=log_path=/tmp/tsan tests/system/run NAME
+$(BUILD)/tsan/cairnd: $(call objs,tsan,$(SUP_SRC)) $(BUILD)/tsan/libcairn.a
+	$(call say,LINK,$@)
+	$(Q)$(CC) $(CFLAGS) $(TSAN) -o $@ $^ $(PKG_LIBS)
+tsan: $(TSAN_TESTS)
+	$(Q)tests/unit/run $(if $(TEST),$(BUILD)/tsan/test_$(TEST),$^)
+.PHONY: tsan
 
 # ---- tests and demo ----
 
