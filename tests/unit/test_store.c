@@ -184,6 +184,20 @@ static void bits_beyond_the_end_are_not_believed(void **state)
 	assert_int_equal(b->o->suspect[16], 1); /* the object ends in its 17th extent's first block */
 }
 
+static void a_file_cut_short_while_serving_never_shows_zeros(void **state)
+{
+	struct bed *b = *state;
+
+	put(b, 0, 64, 5);
+	put(b, 64, 64, 6);
+	assert_int_equal(ftruncate(b->o->data_fd, 10 * STORE_BLOCK + 7), 0);
+	put(b, 192, 64, 7);
+	assert_int_equal(object_resident(b->o, 0, 4 * MIB), 10 * STORE_BLOCK);
+	assert_int_equal(object_resident(b->o, 4 * MIB, 1), 0);
+	assert_int_equal(b->o->suspect[1], ~0ULL);
+	assert_int_equal(object_resident(b->o, 12 * MIB, 4 * MIB), 4 * MIB);
+}
+
 static void a_store_has_one_owner(void **state)
 {
 	struct bed *b = *state;
@@ -382,6 +396,7 @@ int main(void)
 		T(a_file_touched_while_stopped_is_not_vouched_for),
 		T(a_truncated_file_gets_its_length_back_and_no_trust),
 		T(bits_beyond_the_end_are_not_believed),
+		T(a_file_cut_short_while_serving_never_shows_zeros),
 		T(a_store_has_one_owner),
 		T(a_store_of_another_format_is_left_alone),
 		T(the_size_limit_holds_and_space_is_given_back),

@@ -389,6 +389,30 @@ static int write_blocks(struct object *o, uint64_t first, uint32_t n, const void
 	return rc;
 }
 
+/* A data file that someone cut short would be made whole again by the next write beyond its end, with
+ * zeros where stored blocks were. So what is beyond the end stops being believed, and readers that
+ * still may have their eyes on it are waited for, before the file gets its length back. */
+static int mend_length(struct object *o)
+{
+	struct stat st;
+	uint64_t from;
+
+	if (fstat(o->data_fd, &st) < 0)
+		return -errno;
+	if ((uint64_t)st.st_size >= o->id.length)
+		return 0;
+	log_warn("store", "data file was cut short; what is beyond its end is rechecked",
+		 "object=%s bytes=%" PRIu64 " of=%" PRIu64, o->name, (uint64_t)st.st_size, o->id.length);
+	from = (uint64_t)st.st_size / STORE_BLOCK;
+	for (uint64_t e = from / STORE_EXTENT_BLOCKS; e < o->extents; e++) {
+		uint64_t first = e * STORE_EXTENT_BLOCKS;
+
+		object_suspect(o, e, first >= from ? ~0ULL : ~0ULL << (from - first));
+	}
+	quiesce_wait(&o->store->quiesce);
+	return ftruncate(o->data_fd, (off_t)o->id.length) < 0 ? -errno : 0;
+}
+
 int object_publish(struct object *o, uint64_t first, uint32_t n, const void *data,
 		   const uint8_t (*sums)[SHA256_LEN])
 {
@@ -399,7 +423,9 @@ int object_publish(struct object *o, uint64_t first, uint32_t n, const void *dat
 
 	if (rc)
 		return rc;
-	rc = write_blocks(o, first, n, data, sums);
+	rc = mend_length(o);
+	if (!rc)
+		rc = write_blocks(o, first, n, data, sums);
 	if (rc == -ENOSPC && store_evict(s, bytes + 16 * MIB)) /* the disk is smaller than we think */
 		rc = write_blocks(o, first, n, data, sums);
 	was = atomic_load(&o->stored[extent]);

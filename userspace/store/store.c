@@ -45,11 +45,15 @@ static int open_subdir(struct store *s, const char *name, int *fd)
 static int take_lock(struct store *s, struct err *err)
 {
 	char pid[32] = "";
+	int taken = -1;
 
 	s->lock_fd = openat(s->dir_fd, "lock", O_RDWR | O_CREAT | O_CLOEXEC, 0600);
 	if (s->lock_fd < 0)
 		return err_set(err, -errno, "store %s: can't open its lock: %s", s->path, strerror(errno));
-	if (flock(s->lock_fd, LOCK_EX | LOCK_NB) < 0) {
+	/* A worker that was killed holds it until the last of its threads is gone. */
+	for (int i = 0; i < 50 && (taken = flock(s->lock_fd, LOCK_EX | LOCK_NB)) < 0; i++)
+		usleep(20000);
+	if (taken < 0) {
 		ssize_t n = pread(s->lock_fd, pid, sizeof(pid) - 1, 0);
 
 		pid[n > 0 ? strcspn(pid, "\n") : 0] = 0;
