@@ -674,6 +674,19 @@ static void stopping_ends_reads_that_wait(void **state)
 	assert_true(finish(&w) < 0);
 }
 
+static void after_a_cancel_no_read_waits(void **state)
+{
+	struct wait w;
+
+	(void)state;
+	fake.hang = true;
+	start(&w, 0, 4096);
+	usleep(20000);
+	fill_cancel(bed->fill);
+	assert_int_equal(finish(&w), -ESHUTDOWN);
+	assert_int_equal(get(STORE_EXTENT, 4096), -ESHUTDOWN);
+}
+
 int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, bed_new, bed_free)
@@ -702,6 +715,7 @@ int main(void)
 		T(a_hole_is_believed_only_when_its_hash_agrees),
 		T(an_origin_that_never_answers_ends_in_a_timeout),
 		T(stopping_ends_reads_that_wait),
+		T(after_a_cancel_no_read_waits),
 	};
 
 	return cmocka_run_group_tests_name("fill", tests, NULL, NULL);

@@ -198,6 +198,24 @@ int fill_start(const struct fill_config *cfg, struct fill **out, struct err *err
 	return 0;
 }
 
+static void cancel_post(struct loop_post *p)
+{
+	struct fill_thread *t = (struct fill_thread *)((char *)p - offsetof(struct fill_thread, cancel));
+
+	for_each_flight(t, flight_cancel, 0);
+	wake(&t->wake);
+}
+
+void fill_cancel(struct fill *f)
+{
+	if (atomic_exchange(&f->cancelled, true))
+		return;
+	for (uint32_t i = 0; i < f->nthreads; i++) {
+		f->threads[i].cancel.fn = cancel_post;
+		loop_post(f->threads[i].loop, &f->threads[i].cancel);
+	}
+}
+
 static void stop_post(struct loop_post *p)
 {
 	struct fill_thread *t = (struct fill_thread *)((char *)p - offsetof(struct fill_thread, stop));

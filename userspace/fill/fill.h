@@ -113,7 +113,9 @@ struct fill_counters {
 };
 
 int fill_start(const struct fill_config *cfg, struct fill **out, struct err *err);
-void fill_stop(struct fill *f); /* every read has been answered */
+/* End every read that waits with -ESHUTDOWN, and those still to come. Returns at once. */
+void fill_cancel(struct fill *f);
+void fill_stop(struct fill *f); /* nobody reads any more; cancels what is left, and frees */
 struct fill_counters *fill_counters(struct fill *f);
 
 /* Any thread. The extent and range must lie within the object. */

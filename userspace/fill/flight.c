@@ -71,14 +71,16 @@ static void flight_free(struct flight *f)
 void flight_join(struct fill_thread *t, struct fill_read *r)
 {
 	struct flight *f = flight_find(t, r->source, r->extent);
+	bool stopping = atomic_load(&t->fill->cancelled);
 	uint32_t first = r->off / STORE_BLOCK, last = (r->off + r->len - 1) / STORE_BLOCK;
 
 	if (f)
 		atomic_fetch_add(&t->fill->counters.joined, 1);
-	else
+	else if (!stopping)
 		f = flight_new(t, r->source, r->extent);
-	if (!f) {
-		fill_read_end(t, r, -ENOMEM, "out of memory");
+	if (!f || stopping) {
+		fill_read_end(t, r, stopping ? -ESHUTDOWN : -ENOMEM,
+			      stopping ? "cairnd is stopping" : "out of memory");
 		return;
 	}
 	r->need = blocks_mask(first, last - first + 1);

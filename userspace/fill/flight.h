@@ -72,7 +72,7 @@ struct fill_thread {
 		struct spare *next;
 	} *spares; /* free buffers of one extent */
 	struct loop_timer sweep, wake;
-	struct loop_post stop;
+	struct loop_post stop, cancel;
 	uint32_t nflights, nwaiting;
 	pthread_t tid;
 	bool running;
@@ -83,6 +83,7 @@ struct fill {
 	struct fill_config cfg;
 	struct fill_counters counters;
 	_Atomic uint64_t reads_open;
+	_Atomic bool cancelled;
 	uint32_t nthreads;
 	struct fill_thread *threads;
 };

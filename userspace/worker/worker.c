@@ -151,6 +151,8 @@ static int worker_start(struct worker *w, struct err *err)
 
 static void worker_stop(struct worker *w)
 {
+	if (w->fill)
+		fill_cancel(w->fill); /* an origin that is silent must not hold up the stop */
 	if (w->control)
 		control_stop(w->control);
 	if (w->server)
