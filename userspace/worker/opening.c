@@ -170,12 +170,16 @@ static int find_manifest(struct opening *p, bool refresh, struct manifest **out,
 {
 	struct record have;
 	bool got = record_read(p->o->store, p->url, &have) == 0;
-	int rc = -EAGAIN;
+	bool good = got && manifest_parse(have.json, have.len, p->url, out, err) == 0;
+	int rc;
 
-	if (got && !refresh && record_is_fresh(p, &have))
-		rc = manifest_parse(have.json, have.len, p->url, out, err);
-	if (rc) /* absent, old, or damaged on our own disk */
-		rc = fetch_manifest(p, got ? &have : NULL, out, err);
+	if (good && !refresh && record_is_fresh(p, &have)) {
+		rc = 0;
+	} else { /* absent, old, or damaged on our own disk */
+		if (good)
+			manifest_free(*out);
+		rc = fetch_manifest(p, good ? &have : NULL, out, err);
+	}
 	if (got)
 		free(have.text);
 	return rc;
