@@ -32,24 +32,52 @@ int folder_make(const char *path, struct err *err)
 	return 0;
 }
 
+/* A daemon that was killed answers for some milliseconds more, until all its threads are gone; so a
+ * listener counts as living only when it still answers after a second. */
+#define DYING_TRIES 50
+#define DYING_NAP_US 20000
+
+static int connect_once(const struct sockaddr_un *a, int *rc)
+{
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+
+	if (fd < 0)
+		return -errno;
+	*rc = connect(fd, (const struct sockaddr *)a, sizeof(*a)) ? -errno : 0;
+	close(fd);
+	return 0;
+}
+
+static int is_living(const struct sockaddr_un *a, int *rc)
+{
+	for (int i = 0; i < DYING_TRIES; i++) {
+		int error = connect_once(a, rc);
+
+		if (error)
+			return error;
+		if (*rc && *rc != -EAGAIN) /* EAGAIN: it lives, and its backlog is full */
+			return 0;
+		usleep(DYING_NAP_US);
+	}
+	return 0;
+}
+
 /* 0 when the way is free now. */
 static int stale_remove(const char *path, const struct sockaddr_un *a, const char *key,
 			struct err *err)
 {
 	struct stat st;
-	int fd, rc;
+	int rc = 0, error;
 
 	if (lstat(path, &st))
 		return errno == ENOENT ? 0 : err_set(err, -errno, "%s: %s", path, strerror(errno));
 	if (!S_ISSOCK(st.st_mode))
 		return err_set(err, -EEXIST, "%s is there and is no socket; move it away or set %s",
 			       path, key);
-	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-	if (fd < 0)
-		return err_set(err, -errno, "socket: %s", strerror(errno));
-	rc = connect(fd, (const struct sockaddr *)a, sizeof(*a)) ? -errno : 0;
-	close(fd);
-	if (rc == 0 || rc == -EAGAIN) /* EAGAIN: it lives, and its backlog is full */
+	error = is_living(a, &rc);
+	if (error)
+		return err_set(err, error, "socket: %s", strerror(-error));
+	if (rc == 0 || rc == -EAGAIN)
 		return err_set(err, -EADDRINUSE, "another daemon listens on %s; stop it or set %s",
 			       path, key);
 	if (rc != -ECONNREFUSED && rc != -ENOENT)
