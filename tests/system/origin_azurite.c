@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The azure origin against the emulator, which checks signatures as Azure does.
  *
- * Start `azurite-blob --skipApiVersionCheck --blobPort PORT`, then
- *	make build/system/origin_azurite.san \
- *		PKGS="libcurl libmicrohttpd libcjson inih libcrypto liburing libsystemd cmocka"
+ * test_origin.sh starts one and runs this. By hand: `azurite-blob --blobPort PORT`, then
+ *	make build/system/origin_azurite.san
  *	CAIRN_AZURITE_PORT=PORT build/system/origin_azurite.san
  * Without the variable it ends with 77, skipped. Each run makes a container of its own.
  */
