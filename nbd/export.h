@@ -8,7 +8,7 @@
 
 #include "base/loop.h"
 
-#define NBD_NAME_MAX   255
+#define NBD_NAME_MAX	255
 #define NBD_PAYLOAD_MAX (32U << 20) /* largest read answered; announced as maximum block size */
 
 struct nbd_export;
@@ -18,8 +18,8 @@ struct nbd_read {
 	uint64_t off;
 	uint32_t len;
 	uint8_t *dst; /* the server's, @len bytes, undefined after an error */
-	/* rc: 0, or a negative errno. Called on loop @l's thread (the one given to ops->read), never
-	 * from inside ops->read. */
+	/* rc: 0, or a negative errno. Called on loop @l's thread (the one given to ops->read),
+	 * never from inside ops->read. */
 	void (*done)(struct nbd_read *r, int rc);
 };
 
@@ -32,7 +32,8 @@ struct nbd_export_ops {
 	/* How many bytes from @off on (at most @len) are verified and in the store now: 0 if the
 	 * first is not. Sets the descriptor and offset they can be read or sent from. What it says
 	 * stands until the calling data thread next returns to its loop. Wait-free. */
-	uint32_t (*resident)(struct nbd_export *e, uint64_t off, uint32_t len, int *fd, uint64_t *fd_off);
+	uint32_t (*resident)(struct nbd_export *e, uint64_t off, uint32_t len, int *fd,
+			     uint64_t *fd_off);
 
 	/* Bring [off, off + len) into r->dst from wherever it is. Any length up to NBD_PAYLOAD_MAX,
 	 * within the export. */
@@ -40,7 +41,8 @@ struct nbd_export_ops {
 
 	/* Block status from @off, at most @len bytes, at most @max runs; returns how many (>= 1).
 	 * Answers from what is known without asking an origin. */
-	int (*block_status)(struct nbd_export *e, uint64_t off, uint32_t len, struct nbd_extent *out, int max);
+	int (*block_status)(struct nbd_export *e, uint64_t off, uint32_t len,
+			    struct nbd_extent *out, int max);
 
 	/* Advice to bring a range in; returns at once. */
 	void (*cache)(struct nbd_export *e, uint64_t off, uint32_t len);
@@ -55,10 +57,10 @@ struct nbd_export_ops {
 struct nbd_export { /* embedded in its owner */
 	const struct nbd_export_ops *ops;
 	char name[NBD_NAME_MAX + 1];
-	char description[256]; /* shown by LIST and NBD_INFO_DESCRIPTION; no secrets */
-	uint64_t size;	       /* of the device: a multiple of 4,096 */
+	char description[256];	      /* shown by LIST and NBD_INFO_DESCRIPTION; no secrets */
+	uint64_t size;		      /* of the device: a multiple of 4,096 */
 	_Atomic uint32_t connections; /* the server's count of open connections */
-	_Atomic bool closing;  /* set by the owner: the server drops the export's connections */
+	_Atomic bool closing; /* set by the owner: the server drops the export's connections */
 };
 
 /* The directory of exports. Thread-safe; called at handshake only. */
@@ -66,8 +68,8 @@ struct nbd_directory {
 	/* A referenced export, or NULL. "" means the only export there is, or none. */
 	struct nbd_export *(*find)(struct nbd_directory *d, const char *name);
 	/* Calls fn for each name; stops when it returns false. */
-	void (*list)(struct nbd_directory *d, bool (*fn)(void *arg, const char *name, const char *description),
-		     void *arg);
+	void (*list)(struct nbd_directory *d,
+		     bool (*fn)(void *arg, const char *name, const char *description), void *arg);
 };
 
 #endif

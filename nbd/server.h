@@ -12,12 +12,12 @@
 struct nbd_server;
 
 struct nbd_server_config {
-	int listen_fd;			/* AF_UNIX stream, listening; the caller's, made non-blocking */
-	uint32_t threads;		/* data threads, >= 1 */
+	int listen_fd;	  /* AF_UNIX stream, listening; the caller's, made non-blocking */
+	uint32_t threads; /* data threads, >= 1 */
 	enum loop_kind loop_kind;
-	uint32_t max_connections;	/* more are refused at accept */
-	uint64_t miss_memory;		/* most bytes of reads waiting for a fill, over all connections;
-					 * when reached, sockets are not read (one read always passes) */
+	uint32_t max_connections; /* more are refused at accept */
+	uint64_t miss_memory;	  /* most bytes of reads waiting for a fill, over all connections;
+				   * when reached, sockets are not read (one read always passes) */
 	struct nbd_directory *directory;
 	/* Run by each data thread around its sleep (may be NULL): quiescent-state marks. Replies
 	 * were sent before before_sleep; nothing that resident() said is used after it. */

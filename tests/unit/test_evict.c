@@ -109,7 +109,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(heat_has_a_limit, bed_new, bed_free),
 		cmocka_unit_test_setup_teardown(pinned_extents_and_objects_stay, bed_new, bed_free),
 		cmocka_unit_test_setup_teardown(an_empty_store_has_no_victim, bed_new, bed_free),
-		cmocka_unit_test_setup_teardown(everything_hot_still_yields_a_victim, bed_new, bed_free),
+		cmocka_unit_test_setup_teardown(everything_hot_still_yields_a_victim, bed_new,
+						bed_free),
 	};
 
 	return cmocka_run_group_tests_name("evict", tests, NULL, NULL);

@@ -36,7 +36,8 @@ struct answer {
 	bool cancelled;
 };
 
-struct origin_client *origin_client_new(struct loop *l, const struct origin_config *cfg, struct err *err)
+struct origin_client *origin_client_new(struct loop *l, const struct origin_config *cfg,
+					struct err *err)
 {
 	struct origin_client *c = calloc(1, sizeof(*c));
 
@@ -89,7 +90,8 @@ static void answer(struct loop_timer *t)
 		return;
 	}
 	memcpy(r->dst, fake.bytes + r->off, r->len);
-	if (fake.corrupt_times > 0 && (uint64_t)fake.corrupt_block >= first && (uint64_t)fake.corrupt_block <= last) {
+	if (fake.corrupt_times > 0 && (uint64_t)fake.corrupt_block >= first &&
+	    (uint64_t)fake.corrupt_block <= last) {
 		fake.corrupt_times--;
 		r->dst[(uint64_t)fake.corrupt_block * STORE_BLOCK - r->off + 5] ^= 1;
 	}
@@ -111,7 +113,8 @@ void origin_read_submit(struct origin_client *c, struct origin_read *r)
 	a->client = c;
 	a->timer.fn = answer;
 	r->impl = a;
-	loop_timer_set(c->loop, &a->timer, clock_now_ns() + (uint64_t)fake.delay_ms * NSEC_PER_MSEC);
+	loop_timer_set(c->loop, &a->timer,
+		       clock_now_ns() + (uint64_t)fake.delay_ms * NSEC_PER_MSEC);
 	if (fake.at_once) {
 		memcpy(r->dst, fake.bytes + r->off, r->len);
 		r->progress(r, r->len);
@@ -146,7 +149,10 @@ static struct bed *bed; /* the ops know only their source */
 
 static void piece(struct fill_source *src, uint64_t off, struct fill_piece *out)
 {
-	*out = (struct fill_piece){.kind = PIECE_ORIGIN, .len = LENGTH - off, .name = "blob", .etag = "\"old\"",
+	*out = (struct fill_piece){.kind = PIECE_ORIGIN,
+				   .len = LENGTH - off,
+				   .name = "blob",
+				   .etag = "\"old\"",
 				   .blob_off = off};
 	(void)src;
 	if (off / STORE_BLOCK == bed->hole_block) {
@@ -223,9 +229,13 @@ static void describe(struct fill_source *src, char *buf, size_t len)
 	snprintf(buf, len, "image test");
 }
 
-static const struct fill_source_ops ops = {
-	.piece = piece, .sum = sum, .may_change = may_change, .blob_is_now = blob_is_now,
-	.ref = ref, .unref = unref, .describe = describe};
+static const struct fill_source_ops ops = {.piece = piece,
+					   .sum = sum,
+					   .may_change = may_change,
+					   .blob_is_now = blob_is_now,
+					   .ref = ref,
+					   .unref = unref,
+					   .describe = describe};
 static const struct fill_source_ops tree_ops = {.piece = tree_piece,
 						.sum = tree_sum,
 						.make = tree_make,
@@ -238,14 +248,16 @@ static const struct fill_source_ops tree_ops = {.piece = tree_piece,
 static void bed_open(uint64_t store_size, uint64_t memory, uint64_t deadline_ms)
 {
 	struct fill_config cfg = {.threads = 2, .memory = memory, .deadline_ms = deadline_ms};
-	struct object_id id = {.kind = OBJECT_IMAGE, .id = {7}, .length = (LENGTH + 4095) / 4096 * 4096};
+	struct object_id id = {
+		.kind = OBJECT_IMAGE, .id = {7}, .length = (LENGTH + 4095) / 4096 * 4096};
 
 	assert_int_equal(store_open(bed->path, store_size, &bed->store, &bed->err), 0);
 	assert_int_equal(fill_start(&cfg, &bed->fill, &bed->err), 0);
 	bed->source.ops = &ops;
 	bed->tree.ops = &tree_ops;
 	bed->source.fill = bed->tree.fill = bed->fill;
-	assert_int_equal(object_open(bed->store, &id, !bed->sealed, &bed->source.object, &bed->err), 0);
+	assert_int_equal(object_open(bed->store, &id, !bed->sealed, &bed->source.object, &bed->err),
+			 0);
 	id.kind = OBJECT_TREE;
 	id.length = STORE_BLOCK;
 	assert_int_equal(object_open(bed->store, &id, false, &bed->tree.object, &bed->err), 0);
@@ -433,7 +445,8 @@ static void a_block_stored_twice_takes_space_once(void **state)
 
 static void an_origin_that_answers_at_once_is_asked_once(void **state)
 {
-	struct fill_read ahead = {.source = &bed->source, .len = STORE_EXTENT, .class = FILL_PREFETCH};
+	struct fill_read ahead = {
+		.source = &bed->source, .len = STORE_EXTENT, .class = FILL_PREFETCH};
 	struct wait demand;
 
 	(void)state;
@@ -452,7 +465,8 @@ static void zeros_are_neither_fetched_nor_stored(void **state)
 	assert_int_equal(get(9 * STORE_BLOCK, STORE_BLOCK), 0);
 	assert_int_equal(fake.requests, 0);
 	assert_int_equal(store_counters(bed->store)->used, 0);
-	assert_int_equal(object_resident(bed->source.object, 9 * STORE_BLOCK, STORE_BLOCK), STORE_BLOCK);
+	assert_int_equal(object_resident(bed->source.object, 9 * STORE_BLOCK, STORE_BLOCK),
+			 STORE_BLOCK);
 }
 
 static void wrong_bytes_are_fetched_again_and_never_shown(void **state)
@@ -550,7 +564,8 @@ static void suspect_blocks_are_rechecked_and_damaged_ones_fetched_again(void **s
 	assert_int_equal(get(0, STORE_EXTENT), 0);
 	assert_int_equal(fake.bytes_sent - before, STORE_BLOCK);
 	assert_int_equal(store_counters(bed->store)->recheck_failures, 1);
-	assert_int_equal(store_counters(bed->store)->rechecked_blocks, 62); /* less damaged, less zeros */
+	assert_int_equal(store_counters(bed->store)->rechecked_blocks,
+			 62); /* less damaged, less zeros */
 }
 
 static void an_unsealed_image_rechecks_against_hashes_of_its_own(void **state)

@@ -15,7 +15,8 @@ struct bed {
 	struct err err;
 };
 
-static const struct object_id id = {.kind = OBJECT_IMAGE, .id = {1, 2, 3}, .length = 64 * MIB + 4096};
+static const struct object_id id = {
+	.kind = OBJECT_IMAGE, .id = {1, 2, 3}, .length = 64 * MIB + 4096};
 
 static void bed_open(struct bed *b, uint64_t size)
 {
@@ -86,7 +87,8 @@ static void only_published_blocks_are_resident(void **state)
 	put(b, 2, 3, 7);
 	assert_int_equal(object_resident(b->o, 0, 4096), 0);
 	assert_int_equal(object_resident(b->o, 2 * STORE_BLOCK, 4096), 4096);
-	assert_int_equal(object_resident(b->o, 2 * STORE_BLOCK + 100, 10 * STORE_BLOCK), 3 * STORE_BLOCK - 100);
+	assert_int_equal(object_resident(b->o, 2 * STORE_BLOCK + 100, 10 * STORE_BLOCK),
+			 3 * STORE_BLOCK - 100);
 	assert_int_equal(object_resident(b->o, 5 * STORE_BLOCK, 1), 0);
 }
 
@@ -181,7 +183,8 @@ static void bits_beyond_the_end_are_not_believed(void **state)
 	assert_int_equal(pwrite(fd, &all, 8, 16 * 8), 8);
 	close(fd);
 	bed_open(b, GIB);
-	assert_int_equal(b->o->suspect[16], 1); /* the object ends in its 17th extent's first block */
+	assert_int_equal(b->o->suspect[16],
+			 1); /* the object ends in its 17th extent's first block */
 }
 
 static void a_file_cut_short_while_serving_never_shows_zeros(void **state)

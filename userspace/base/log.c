@@ -51,8 +51,9 @@ void log_line(enum log_level level, const char *area, const char *msg, const cha
 	if (getenv("JOURNAL_STREAM"))
 		n = snprintf(line, sizeof(line), "<%d>", level_priority[level]);
 	n += (int)strftime(line + n, sizeof(line) - (size_t)n, "ts=%Y-%m-%dT%H:%M:%S", &tm);
-	n += snprintf(line + n, sizeof(line) - (size_t)n, ".%03ldZ level=%s proc=%s[%d] area=%s msg=\"%s\"",
-		      ts.tv_nsec / 1000000, level_names[level], program, getpid(), area, msg);
+	n += snprintf(line + n, sizeof(line) - (size_t)n,
+		      ".%03ldZ level=%s proc=%s[%d] area=%s msg=\"%s\"", ts.tv_nsec / 1000000,
+		      level_names[level], program, getpid(), area, msg);
 	if (fmt[0]) {
 		line[n++] = ' ';
 		va_start(ap, fmt);

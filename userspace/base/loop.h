@@ -29,8 +29,8 @@ enum loop_kind {
 typedef void loop_watch_fn(void *arg, uint32_t events);
 
 struct loop *loop_new(enum loop_kind kind, struct err *err);
-/* Watches, timers and reads must be gone. A thread whose post has run, or whose stop was heeded, may
- * still be inside that call: this waits for it. */
+/* Watches, timers and reads must be gone. A thread whose post has run, or whose stop was heeded,
+ * may still be inside that call: this waits for it. */
 void loop_free(struct loop *l);
 const char *loop_kind_name(struct loop *l); /* "io_uring" or "epoll" */
 

@@ -40,7 +40,7 @@ struct poll {
 	uint32_t events;      /* asked of the kernel when armed */
 	bool changed;	      /* on the list */
 	bool armed;	      /* in the ring; its last completion is to come */
-	bool removing; /* its removal is in the ring */
+	bool removing;	      /* its removal is in the ring */
 };
 
 struct poll_chunk {

@@ -16,7 +16,7 @@
 
 static bool run_waiting(struct fill_thread *t)
 {
-	for (int class = FILL_DEMAND; class <= FILL_PREFETCH; class++) {
+	for (int class = FILL_DEMAND; class <= FILL_PREFETCH; class ++) {
 		struct flight *f = t->wait_head[class];
 		uint32_t was = t->nwaiting;
 
@@ -82,7 +82,8 @@ void fill_memory_give(struct fill_thread *t, void *p, uint64_t bytes)
 
 static void wake(struct loop_timer *timer)
 {
-	struct fill_thread *t = (struct fill_thread *)((char *)timer - offsetof(struct fill_thread, wake));
+	struct fill_thread *t =
+		(struct fill_thread *)((char *)timer - offsetof(struct fill_thread, wake));
 
 	while (run_waiting(t))
 		;
@@ -123,7 +124,8 @@ void fill_submit(struct fill *f, struct fill_read *r)
 	loop_post(thread_of(f, r)->loop, &r->post);
 }
 
-static void for_each_flight(struct fill_thread *t, void (*fn)(struct flight *, uint64_t), uint64_t arg)
+static void for_each_flight(struct fill_thread *t, void (*fn)(struct flight *, uint64_t),
+			    uint64_t arg)
 {
 	for (int i = 0; i < FLIGHT_BUCKETS; i++) {
 		for (struct flight *f = t->buckets[i], *next; f; f = next) {
@@ -135,7 +137,8 @@ static void for_each_flight(struct fill_thread *t, void (*fn)(struct flight *, u
 
 static void sweep(struct loop_timer *timer)
 {
-	struct fill_thread *t = (struct fill_thread *)((char *)timer - offsetof(struct fill_thread, sweep));
+	struct fill_thread *t =
+		(struct fill_thread *)((char *)timer - offsetof(struct fill_thread, sweep));
 	uint64_t now = clock_now_ns();
 
 	for_each_flight(t, flight_expire, now);
@@ -200,7 +203,8 @@ int fill_start(const struct fill_config *cfg, struct fill **out, struct err *err
 
 static void cancel_post(struct loop_post *p)
 {
-	struct fill_thread *t = (struct fill_thread *)((char *)p - offsetof(struct fill_thread, cancel));
+	struct fill_thread *t =
+		(struct fill_thread *)((char *)p - offsetof(struct fill_thread, cancel));
 
 	for_each_flight(t, flight_cancel, 0);
 	wake(&t->wake);
@@ -218,7 +222,8 @@ void fill_cancel(struct fill *f)
 
 static void stop_post(struct loop_post *p)
 {
-	struct fill_thread *t = (struct fill_thread *)((char *)p - offsetof(struct fill_thread, stop));
+	struct fill_thread *t =
+		(struct fill_thread *)((char *)p - offsetof(struct fill_thread, stop));
 
 	for_each_flight(t, flight_cancel, 0);
 	wake(&t->wake);

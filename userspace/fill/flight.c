@@ -18,14 +18,16 @@
 
 static const uint8_t zeros[STORE_BLOCK];
 
-static struct flight **bucket_of(struct fill_thread *t, const struct fill_source *src, uint64_t extent)
+static struct flight **bucket_of(struct fill_thread *t, const struct fill_source *src,
+				 uint64_t extent)
 {
 	uint64_t h = ((uintptr_t)src / 64 + extent) * 0x9e3779b97f4a7c15ULL;
 
 	return &t->buckets[h >> 54];
 }
 
-static struct flight *flight_find(struct fill_thread *t, const struct fill_source *src, uint64_t extent)
+static struct flight *flight_find(struct fill_thread *t, const struct fill_source *src,
+				  uint64_t extent)
 {
 	struct flight *f = *bucket_of(t, src, extent);
 
@@ -151,7 +153,8 @@ void flight_expire(struct flight *f, uint64_t now)
 			continue;
 		}
 		*at = r->next;
-		fill_read_end(f->thread, r, -ETIMEDOUT, "no source answered within the fill deadline");
+		fill_read_end(f->thread, r, -ETIMEDOUT,
+			      "no source answered within the fill deadline");
 	}
 }
 
@@ -183,10 +186,11 @@ static void take_ready(struct flight *f, uint32_t b, uint8_t *buf)
 	if (someone_reads(f, bit)) {
 		int rc = object_read_block(o, f->extent * STORE_EXTENT_BLOCKS + b, buf);
 
-		if (rc) { /* the file is not what it was: recheck the extent before believing any of it */
+		if (rc) { /* the file is not what it was: recheck the extent before believing any of
+			     it */
 			log_warn("store", "store file can't be read; its extent is rechecked",
-				 "object=%s extent=%llu why=\"%s\"", o->name, (unsigned long long)f->extent,
-				 strerror(-rc));
+				 "object=%s extent=%llu why=\"%s\"", o->name,
+				 (unsigned long long)f->extent, strerror(-rc));
 			object_suspect(o, f->extent, ~0ULL);
 			return;
 		}
@@ -266,7 +270,8 @@ static void take_made(struct flight *f, uint32_t b)
 
 	f->source->ops->make(f->source, f->extent * STORE_EXTENT_BLOCKS + b, buf);
 	if (flight_block_matches(f, b, buf)) {
-		object_publish(f->source->object, f->extent * STORE_EXTENT_BLOCKS + b, 1, buf, &f->sums[b]);
+		object_publish(f->source->object, f->extent * STORE_EXTENT_BLOCKS + b, 1, buf,
+			       &f->sums[b]);
 		flight_deliver(f, b, buf, false);
 		return;
 	}
@@ -300,7 +305,8 @@ static uint64_t take_known(struct flight *f, uint64_t mask)
 			take_zero(f, b);
 		else
 			flight_fail(f, bit, -EIO,
-				    "the manifest says a hole where the tree says data: the image is damaged "
+				    "the manifest says a hole where the tree says data: the image "
+				    "is damaged "
 				    "(run `cairn image verify`)");
 	}
 	return fetch;

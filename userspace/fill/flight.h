@@ -70,7 +70,7 @@ struct fill_thread {
 	uint64_t memory, memory_max;
 	struct spare {
 		struct spare *next;
-	} *spares; /* free buffers of one extent */
+	} * spares; /* free buffers of one extent */
 	struct loop_timer sweep, wake;
 	struct loop_post stop, cancel;
 	uint32_t nflights, nwaiting;

@@ -49,7 +49,8 @@ bool readahead_note(struct readahead *ra, uint64_t off, uint32_t len, uint64_t *
 
 	s->used = ++ra->tick;
 	s->reads++;
-	/* Inside the window the hits between were not told to us, so they count by what they skipped. */
+	/* Inside the window the hits between were not told to us, so they count by what they
+	 * skipped. */
 	s->run += off >= s->next && off < s->issued ? end - s->next : len;
 	if (end > s->next)
 		s->next = end;

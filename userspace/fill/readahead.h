@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What to fetch before it is asked for, from the reads that the server sees: sequential streams with
- * a window that doubles. Pure; the caller locks.
+/* What to fetch before it is asked for, from the reads that the server sees: sequential streams
+ * with a window that doubles. Pure; the caller locks.
  *
  * A stream is a position that reads continue at. Reads of a queue come a little out of order, so a
  * read may lie up to READAHEAD_QUEUE times its own length from there. Only a stream that ran long
@@ -12,10 +12,10 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define READAHEAD_STREAMS  8
-#define READAHEAD_QUEUE	   32
-#define READAHEAD_SLACK	   (16ULL << 20)  /* most that out-of-order reads may be apart, bytes */
-#define READAHEAD_MIN_RUN  (256ULL << 10) /* bytes read in sequence before a window opens */
+#define READAHEAD_STREAMS   8
+#define READAHEAD_QUEUE	    32
+#define READAHEAD_SLACK	    (16ULL << 20)  /* most that out-of-order reads may be apart, bytes */
+#define READAHEAD_MIN_RUN   (256ULL << 10) /* bytes read in sequence before a window opens */
 #define READAHEAD_MIN_READS 3
 
 struct readahead_stream {

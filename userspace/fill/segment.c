@@ -38,8 +38,8 @@ static void publish_run(struct segment *s, uint32_t first, uint32_t n)
 
 	if (!n)
 		return;
-	if (object_publish(o, f->extent * STORE_EXTENT_BLOCKS + b, n, s->buf + (uint64_t)first * STORE_BLOCK,
-			   &f->sums[b]) < 0)
+	if (object_publish(o, f->extent * STORE_EXTENT_BLOCKS + b, n,
+			   s->buf + (uint64_t)first * STORE_BLOCK, &f->sums[b]) < 0)
 		atomic_fetch_add(&f->thread->fill->counters.unstored_blocks, n);
 }
 
@@ -52,7 +52,8 @@ static void block_is_wrong(struct segment *s, uint32_t b)
 	atomic_fetch_add(&f->thread->fill->counters.verify_failures, 1);
 	f->source->ops->describe(f->source, what, sizeof(what));
 	snprintf(why, sizeof(why),
-		 "%s: block %" PRIu64 " from blob %s does not match its hash: the blob is damaged (run `cairn "
+		 "%s: block %" PRIu64
+		 " from blob %s does not match its hash: the blob is damaged (run `cairn "
 		 "image verify`)",
 		 what, f->extent * STORE_EXTENT_BLOCKS + b, s->read.name);
 	log_warn("fill", "bytes do not match their hash", "%s", why);
@@ -81,7 +82,8 @@ static void segment_settle(struct segment *s)
 	while (s->settled < s->have && flight_knows_sum(f, s->first + s->settled)) {
 		uint32_t b = s->first + s->settled;
 		const uint8_t *data = s->buf + (uint64_t)s->settled * STORE_BLOCK;
-		bool good = verify_block(f, b, data), zero = good && bytes_are_zero(data, STORE_BLOCK);
+		bool good = verify_block(f, b, data),
+		     zero = good && bytes_are_zero(data, STORE_BLOCK);
 
 		f->busy &= ~(1ULL << b);
 		if (good) /* the reader first: the store can wait */
@@ -177,7 +179,8 @@ static void segment_done(struct origin_read *r, int rc)
 }
 
 /* How many blocks from @b on one request can bring, and from where. */
-static uint32_t piece_run(struct flight *f, uint64_t mask, uint32_t b, struct fill_piece *piece, uint32_t *len)
+static uint32_t piece_run(struct flight *f, uint64_t mask, uint32_t b, struct fill_piece *piece,
+			  uint32_t *len)
 {
 	uint64_t off = (f->extent * STORE_EXTENT_BLOCKS + b) * STORE_BLOCK, rest = ~(mask >> b);
 	uint32_t n = rest ? (uint32_t)__builtin_ctzll(rest) : STORE_EXTENT_BLOCKS;
@@ -205,7 +208,8 @@ static bool segment_start(struct flight *f, uint64_t mask, uint32_t b, uint32_t 
 	if (!s)
 		return false;
 	/* Hashes never wait for the memory of those who wait for hashes. */
-	s->buf = fill_memory_take(t, (uint64_t)*n * STORE_BLOCK, f->source->object->id.kind == OBJECT_TREE);
+	s->buf = fill_memory_take(t, (uint64_t)*n * STORE_BLOCK,
+				  f->source->object->id.kind == OBJECT_TREE);
 	if (!s->buf) {
 		free(s);
 		return false;
@@ -220,7 +224,8 @@ static bool segment_start(struct flight *f, uint64_t mask, uint32_t b, uint32_t 
 				       .off = piece.blob_off,
 				       .len = len,
 				       .dst = s->buf,
-				       .deadline_ns = clock_now_ns() + t->fill->cfg.deadline_ms * NSEC_PER_MSEC,
+				       .deadline_ns = clock_now_ns() +
+						      t->fill->cfg.deadline_ms * NSEC_PER_MSEC,
 				       .progress = segment_progress,
 				       .done = segment_done};
 	s->next = f->segments;

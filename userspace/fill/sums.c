@@ -67,14 +67,16 @@ static void sum_read_done(struct fill_read *r, int rc, const char *why)
 }
 
 /* The tree block is in the store: read the hashes here and now. */
-static bool read_resident(struct flight *f, struct fill_source *tree, uint64_t at, uint32_t first, uint32_t n)
+static bool read_resident(struct flight *f, struct fill_source *tree, uint64_t at, uint32_t first,
+			  uint32_t n)
 {
 	struct object *o = tree->object;
 	uint32_t len = n * SHA256_LEN;
 	bool good;
 
 	object_pin(o, at / STORE_EXTENT);
-	good = object_resident(o, at, len) == len && pread_all(o->data_fd, f->sums[first], len, at) == 0;
+	good = object_resident(o, at, len) == len &&
+	       pread_all(o->data_fd, f->sums[first], len, at) == 0;
 	if (good)
 		object_touch(o, at);
 	object_unpin(o, at / STORE_EXTENT);
@@ -83,7 +85,8 @@ static bool read_resident(struct flight *f, struct fill_source *tree, uint64_t a
 	return good;
 }
 
-static void ask_tree(struct flight *f, struct fill_source *tree, uint64_t at, uint32_t first, uint32_t n)
+static void ask_tree(struct flight *f, struct fill_source *tree, uint64_t at, uint32_t first,
+		     uint32_t n)
 {
 	struct sum_read *s;
 
@@ -111,7 +114,8 @@ static void ask_tree(struct flight *f, struct fill_source *tree, uint64_t at, ui
 }
 
 /* How many blocks from @b on have adjacent hashes in one tree block. */
-static uint32_t sum_run(struct flight *f, uint64_t todo, uint32_t b, struct fill_source *from, uint64_t at)
+static uint32_t sum_run(struct flight *f, uint64_t todo, uint32_t b, struct fill_source *from,
+			uint64_t at)
 {
 	uint32_t n = 1;
 
@@ -121,8 +125,8 @@ static uint32_t sum_run(struct flight *f, uint64_t todo, uint32_t b, struct fill
 		uint8_t sum[SHA256_LEN];
 		uint64_t next_at;
 
-		if (f->source->ops->sum(f->source, f->extent * STORE_EXTENT_BLOCKS + b + n, sum, &next_from,
-					&next_at) != SUM_AT ||
+		if (f->source->ops->sum(f->source, f->extent * STORE_EXTENT_BLOCKS + b + n, sum,
+					&next_from, &next_at) != SUM_AT ||
 		    next_from != from || next_at != at + n * SHA256_LEN)
 			break;
 		n++;
@@ -139,8 +143,8 @@ void flight_learn_sums(struct flight *f, uint64_t mask)
 		struct fill_source *from;
 		uint64_t at;
 
-		switch (f->source->ops->sum(f->source, f->extent * STORE_EXTENT_BLOCKS + b, f->sums[b],
-					    &from, &at)) {
+		switch (f->source->ops->sum(f->source, f->extent * STORE_EXTENT_BLOCKS + b,
+					    f->sums[b], &from, &at)) {
 		case SUM_NONE:
 			f->no_sum |= 1ULL << b;
 			break;

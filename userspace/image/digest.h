@@ -28,7 +28,8 @@ struct image_tree {
 /* The tree of bytes [0, length) of @fd. threads: 0 = one a CPU. The caller frees *out with
  * image_tree_free(). -ENODATA when the file ends early. */
 int image_tree_build(int fd, uint64_t length, unsigned threads,
-		     const struct image_progress *progress, struct image_tree **out, struct err *err);
+		     const struct image_progress *progress, struct image_tree **out,
+		     struct err *err);
 
 /* The same of a blob, all of which is read; -ESTALE when it is no longer the one @etag names. */
 struct image_blob {
@@ -45,7 +46,8 @@ int image_tree_new(uint64_t length, struct image_tree **out, struct err *err);
 void image_tree_free(struct image_tree *t);
 
 /* Tree block @tree_block into @out (64 KiB), also when it stands over holes. Thread-safe. */
-int image_tree_block(const struct image_tree *t, uint64_t tree_block, uint8_t *out, struct err *err);
+int image_tree_block(const struct image_tree *t, uint64_t tree_block, uint8_t *out,
+		     struct err *err);
 
 /* The hashes of data blocks [first, first + n) into @out. Thread-safe. */
 int image_tree_hashes(const struct image_tree *t, uint64_t first, uint32_t n, uint8_t *out,

@@ -18,7 +18,7 @@
 #define MANIFEST_SUFFIX	   ".cairn.json"
 #define MANIFEST_VERSION   1
 #define MANIFEST_LIMIT	   (16U << 20) /* bytes of JSON a reader believes */
-#define MANIFEST_PARTS_MAX 65536	/* data and tree parts together */
+#define MANIFEST_PARTS_MAX 65536       /* data and tree parts together */
 #define MANIFEST_BLOBS_MAX 4096
 
 struct manifest_blob {
@@ -50,7 +50,8 @@ struct manifest {
 /* Everything a reader may rely on is checked here: version, limits, order, coverage, that digest,
  * root and length belong together. -EINVAL (malformed or inconsistent), -ENOTSUP (needs a newer
  * reader), -EFBIG. @what names the manifest in the text. */
-int manifest_parse(const char *json, size_t len, const char *what, struct manifest **out, struct err *err);
+int manifest_parse(const char *json, size_t len, const char *what, struct manifest **out,
+		   struct err *err);
 
 /* True if a manifest may name @s: relative, no "..", no scheme, no control characters, no '\\'. */
 bool manifest_name_is_safe(const char *s);
@@ -60,6 +61,7 @@ char *manifest_format(const struct manifest *m);
 void manifest_free(struct manifest *m);
 
 /* The part that holds byte @off of the data (or tree); @off < length. */
-const struct manifest_part *manifest_find(const struct manifest_part *parts, uint32_t n, uint64_t off);
+const struct manifest_part *manifest_find(const struct manifest_part *parts, uint32_t n,
+					  uint64_t off);
 
 #endif

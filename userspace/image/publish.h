@@ -8,7 +8,7 @@
 #include "image/manifest.h"
 #include "image/open.h"
 
-#define PUBLISH_THREADS	  16	/* each with its own connections and 8 MiB */
+#define PUBLISH_THREADS 16 /* each with its own connections and 8 MiB */
 /* Above these the smallest holes are sent as zeros, so that no manifest has over 65,536 parts. */
 #define PUBLISH_DATA_RUNS 16384
 #define PUBLISH_TREE_RUNS 8192

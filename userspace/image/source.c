@@ -31,8 +31,8 @@ static struct image_source *of_tree(struct fill_source *src)
 }
 
 /* Turn the manifest part that holds @off into a piece. */
-static void part_piece(struct image_source *s, const struct manifest_part *parts, uint32_t n, uint64_t off,
-		       enum fill_piece_kind hole, struct fill_piece *out)
+static void part_piece(struct image_source *s, const struct manifest_part *parts, uint32_t n,
+		       uint64_t off, enum fill_piece_kind hole, struct fill_piece *out)
 {
 	const struct manifest_part *p = manifest_find(parts, n, off);
 	uint64_t in = off - p->off;
@@ -149,8 +149,8 @@ static void etag_is_now(struct image_source *s, const char *name, const char *et
 		do
 			old->older = __atomic_load_n(&e->older, __ATOMIC_ACQUIRE);
 		while (!__sync_bool_compare_and_swap(&e->older, old->older, old));
-		log_info("image", "blob has a new ETag and the same bytes", "blob=%s etag=%s %s", name, etag,
-			 s->what);
+		log_info("image", "blob has a new ETag and the same bytes", "blob=%s etag=%s %s",
+			 name, etag, s->what);
 		return;
 	}
 }
@@ -274,8 +274,9 @@ static int open_objects(struct store *store, struct image_source *s, struct err 
 	return object_open(store, &id, false, &s->tree.object, err);
 }
 
-int image_source_sealed(struct store *store, struct fill *fill, struct origin *origin, const char *name,
-			struct manifest **manifest, struct image_source **out, struct err *err)
+int image_source_sealed(struct store *store, struct fill *fill, struct origin *origin,
+			const char *name, struct manifest **manifest, struct image_source **out,
+			struct err *err)
 {
 	struct manifest *m = *manifest;
 	struct image_source *s = source_new(fill, origin, name, m->length, m->nblobs);
@@ -302,7 +303,8 @@ int image_source_sealed(struct store *store, struct fill *fill, struct origin *o
 
 /* Another ETag or length at the same URL is another object. A server that gives no ETag can't say
  * that the bytes are still the same, so what was stored before is not used again. */
-static void unsealed_id(const struct image_source *s, const struct origin_stat *stat, struct object_id *id)
+static void unsealed_id(const struct image_source *s, const struct origin_stat *stat,
+			struct object_id *id)
 {
 	char text[ORIGIN_URL_MAX + ORIGIN_ETAG_MAX + 128], url[ORIGIN_URL_MAX];
 	uint64_t once = stat->etag[0] ? 0 : clock_now_ns();
@@ -314,8 +316,9 @@ static void unsealed_id(const struct image_source *s, const struct origin_stat *
 	sha256(text, (size_t)n, id->id);
 }
 
-int image_source_unsealed(struct store *store, struct fill *fill, struct origin *origin, const char *name,
-			  const struct origin_stat *stat, struct image_source **out, struct err *err)
+int image_source_unsealed(struct store *store, struct fill *fill, struct origin *origin,
+			  const char *name, const struct origin_stat *stat,
+			  struct image_source **out, struct err *err)
 {
 	struct image_source *s;
 	struct object_id id;

@@ -12,7 +12,8 @@
 
 struct image_source {
 	struct fill_source data;
-	struct fill_source tree; /* .object NULL when the image has no tree (one block, or unsealed) */
+	struct fill_source
+		tree; /* .object NULL when the image has no tree (one block, or unsealed) */
 	_Atomic uint32_t refs;
 	struct origin *origin;
 	struct manifest *manifest; /* NULL: unsealed */
@@ -24,17 +25,20 @@ struct image_source {
 };
 
 /* A sealed image: consumes @manifest (also on error). Objects are opened in @store. */
-int image_source_sealed(struct store *store, struct fill *fill, struct origin *origin, const char *name,
-			struct manifest **manifest, struct image_source **out, struct err *err);
+int image_source_sealed(struct store *store, struct fill *fill, struct origin *origin,
+			const char *name, struct manifest **manifest, struct image_source **out,
+			struct err *err);
 
 /* A plain blob: identity is URL, ETag and length. */
-int image_source_unsealed(struct store *store, struct fill *fill, struct origin *origin, const char *name,
-			  const struct origin_stat *stat, struct image_source **out, struct err *err);
+int image_source_unsealed(struct store *store, struct fill *fill, struct origin *origin,
+			  const char *name, const struct origin_stat *stat,
+			  struct image_source **out, struct err *err);
 
 /* One reference is the opener's, others are of flights. */
 void image_source_unref(struct image_source *s);
 
-/* True if [off, off + n) of the data is zeros by the manifest's word alone; n is the run's length. */
+/* True if [off, off + n) of the data is zeros by the manifest's word alone; n is the run's length.
+ */
 bool image_source_hole(struct image_source *s, uint64_t off, uint64_t *n);
 
 #endif

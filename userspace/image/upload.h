@@ -21,7 +21,8 @@ struct upload {
 	const char *phase;
 	uint64_t done_before, total; /* of this phase, when the blob is one of several; or 0, 0 */
 	int fd;
-	/* Which bytes of fd: [off, off + len) of each goes to blob_off. Ordered, from blob_off 0. */
+	/* Which bytes of fd: [off, off + len) of each goes to blob_off. Ordered, from blob_off 0.
+	 */
 	const struct manifest_part *parts;
 	uint32_t nparts;
 	/* Not NULL: fd is the image of this tree, and each block is checked against it on its way.
@@ -29,7 +30,7 @@ struct upload {
 	const struct image_tree *tree;
 	/* results */
 	char etag[ORIGIN_ETAG_MAX];
-	uint64_t sent;	/* bytes that this call sent; the rest was there */
+	uint64_t sent; /* bytes that this call sent; the rest was there */
 };
 
 /* Afterwards the blob is there, whole. A blob of that name and length that is there already is read

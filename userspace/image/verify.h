@@ -9,9 +9,9 @@
 struct verify_report {
 	uint8_t digest[SHA256_LEN];
 	uint64_t length;
-	uint64_t blocks;	/* of data read and hashed; zero parts are checked against the tree */
-	uint64_t tree_blocks;	/* likewise */
-	uint64_t bad_blocks;	/* of data, that did not match */
+	uint64_t blocks;      /* of data read and hashed; zero parts are checked against the tree */
+	uint64_t tree_blocks; /* likewise */
+	uint64_t bad_blocks;  /* of data, that did not match */
 	uint64_t first_bad_off; /* byte of the image; valid when bad_blocks > 0 */
 	uint32_t new_etags;	/* blobs whose ETag is no more what the manifest says */
 };

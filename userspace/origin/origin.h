@@ -9,9 +9,9 @@
  *
  * Which origin a URL means:
  *   az://ACCOUNT/CONTAINER/NAME                                   azure
- *   https://ACCOUNT.blob.core.windows.net/CONTAINER/NAME[?SAS]     azure (also other clouds' suffixes)
- *   http://127.0.0.1:PORT/devstoreaccount1/CONTAINER/NAME[?SAS]    azure, path style (the emulator)
- *   other http://, https://                                        http (read-only)
+ *   https://ACCOUNT.blob.core.windows.net/CONTAINER/NAME[?SAS]     azure (also other clouds'
+ * suffixes) http://127.0.0.1:PORT/devstoreaccount1/CONTAINER/NAME[?SAS]    azure, path style (the
+ * emulator) other http://, https://                                        http (read-only)
  *   file:///PATH                                                   file
  */
 #ifndef ORIGIN_ORIGIN_H
@@ -25,10 +25,11 @@
 #include "base/err.h"
 #include "base/loop.h"
 
-#define ORIGIN_NAME_MAX	 1024 /* Azure's limit on a blob's name */
-#define ORIGIN_ETAG_MAX	 128
-#define ORIGIN_URL_MAX	 4096
-#define ORIGIN_BLOCK_MAX (100ULL << 20) /* largest block staged; Azure allows 4000 MiB, 50,000 a blob */
+#define ORIGIN_NAME_MAX 1024 /* Azure's limit on a blob's name */
+#define ORIGIN_ETAG_MAX 128
+#define ORIGIN_URL_MAX	4096
+#define ORIGIN_BLOCK_MAX                                                                           \
+	(100ULL << 20) /* largest block staged; Azure allows 4000 MiB, 50,000 a blob */
 
 struct origin;
 struct origin_client;
@@ -36,16 +37,16 @@ struct origin_client;
 /* How to reach origins. Strings are the caller's and outlive every origin opened with them; NULL or
  * "" = not set. Secrets are read from here and from the environment only, never from arguments. */
 struct origin_config {
-	const char *api_version;	   /* x-ms-version; default "2021-12-02" */
-	const char *account;		   /* AZURE_STORAGE_ACCOUNT */
-	const char *key;		   /* base64; AZURE_STORAGE_KEY */
-	const char *sas_token;		   /* with or without '?'; AZURE_STORAGE_SAS_TOKEN */
-	const char *connection_string;	   /* AZURE_STORAGE_CONNECTION_STRING */
-	const char *ca_file;		   /* extra trust for TLS */
-	uint32_t connections;		   /* most requests in flight per client; 0 = 16 */
-	uint32_t connect_timeout_ms;	   /* 0 = 5000 */
-	uint32_t stall_timeout_ms;	   /* no byte for so long = retry; 0 = 10000 */
-	uint32_t deadline_ms;		   /* default for sync calls; 0 = 90000 */
+	const char *api_version;       /* x-ms-version; default "2021-12-02" */
+	const char *account;	       /* AZURE_STORAGE_ACCOUNT */
+	const char *key;	       /* base64; AZURE_STORAGE_KEY */
+	const char *sas_token;	       /* with or without '?'; AZURE_STORAGE_SAS_TOKEN */
+	const char *connection_string; /* AZURE_STORAGE_CONNECTION_STRING */
+	const char *ca_file;	       /* extra trust for TLS */
+	uint32_t connections;	       /* most requests in flight per client; 0 = 16 */
+	uint32_t connect_timeout_ms;   /* 0 = 5000 */
+	uint32_t stall_timeout_ms;     /* no byte for so long = retry; 0 = 10000 */
+	uint32_t deadline_ms;	       /* default for sync calls; 0 = 90000 */
 };
 
 /* Fill unset fields of @cfg from the environment, as Azure's own tools read it. The strings point
@@ -55,7 +56,8 @@ void origin_config_from_env(struct origin_config *cfg);
 /* What the process did, summed over clients. GETs count data, tree and manifest reads and HEADs
  * apart; bytes are body bytes received. */
 struct origin_counters {
-	_Atomic uint64_t get_requests, get_bytes, head_requests, put_requests, put_bytes, retries, errors;
+	_Atomic uint64_t get_requests, get_bytes, head_requests, put_requests, put_bytes, retries,
+		errors;
 };
 extern struct origin_counters origin_counters;
 
@@ -80,7 +82,8 @@ const char *origin_redact_url(const char *url, char *buf, size_t len);
 bool origin_is_single_blob(const struct origin *o);
 
 /* A client lives on one loop and thread. Free it only when none of its reads is in flight. */
-struct origin_client *origin_client_new(struct loop *l, const struct origin_config *cfg, struct err *err);
+struct origin_client *origin_client_new(struct loop *l, const struct origin_config *cfg,
+					struct err *err);
 void origin_client_free(struct origin_client *c);
 
 /* One range read, embedded in its owner, in flight from submit until done(). */
@@ -93,8 +96,8 @@ struct origin_read {
 	uint32_t len;
 	uint8_t *dst;	      /* @len bytes; the caller's */
 	uint64_t deadline_ns; /* CLOCK_MONOTONIC; retries end here */
-	/* Bytes [0, got) of dst are in; got only grows, also over a retry (it resumes). May be NULL.
-	 * May not submit or cancel. */
+	/* Bytes [0, got) of dst are in; got only grows, also over a retry (it resumes). May be
+	 * NULL. May not submit or cancel. */
 	void (*progress)(struct origin_read *r, uint32_t got);
 	/* All bytes are in (0), or a negative errno with r->err set and dst undefined:
 	 * -ENOENT, -EACCES (401/403), -ESTALE (412: no longer the blob that @etag named),
@@ -108,7 +111,8 @@ struct origin_read {
 	void *impl;
 };
 void origin_read_submit(struct origin_client *c, struct origin_read *r);
-void origin_read_cancel(struct origin_client *c, struct origin_read *r); /* done(-ECANCELED) in a later turn */
+void origin_read_cancel(struct origin_client *c,
+			struct origin_read *r); /* done(-ECANCELED) in a later turn */
 
 /* The calls below run the client's loop until they are answered: for the CLI's threads and for
  * attach, never for a loop that serves readers. They retry as reads do, up to cfg.deadline_ms. */
@@ -116,8 +120,8 @@ struct origin_stat {
 	uint64_t length;
 	char etag[ORIGIN_ETAG_MAX];
 };
-int origin_stat(struct origin_client *c, struct origin *o, const char *name, struct origin_stat *out,
-		struct err *err);
+int origin_stat(struct origin_client *c, struct origin *o, const char *name,
+		struct origin_stat *out, struct err *err);
 
 /* A whole small blob into fresh memory (the caller frees), with a NUL after it. -EFBIG over @limit.
  * @if_none_match (may be NULL): -EALREADY when the blob still has that ETag. @etag may be NULL. */
@@ -130,16 +134,16 @@ int origin_pread(struct origin_client *c, struct origin *o, const char *name, co
 		 uint64_t off, uint32_t len, void *dst, struct err *err);
 
 /* A whole blob at once. @exclusive: -EEXIST if there is one (If-None-Match: *). -EROFS for http. */
-int origin_put(struct origin_client *c, struct origin *o, const char *name, const void *buf, size_t len,
-	       bool exclusive, struct err *err);
+int origin_put(struct origin_client *c, struct origin *o, const char *name, const void *buf,
+	       size_t len, bool exclusive, struct err *err);
 
 /* A large blob in blocks: stage in any order and from any client, then commit the ids in order;
  * invisible until then. @id: up to 64 bytes of [0-9a-f], all of one length within a blob.
  * The ETag of what was committed goes to @etag. */
 int origin_stage(struct origin_client *c, struct origin *o, const char *name, const char *id,
 		 const void *buf, size_t len, struct err *err);
-int origin_commit(struct origin_client *c, struct origin *o, const char *name, const char *const *ids,
-		  size_t n, char etag[ORIGIN_ETAG_MAX], struct err *err);
+int origin_commit(struct origin_client *c, struct origin *o, const char *name,
+		  const char *const *ids, size_t n, char etag[ORIGIN_ETAG_MAX], struct err *err);
 
 /* Which ids are staged and not yet committed (an earlier push that was killed). Calls fn for each;
  * none is no error. */

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* One object: its files, its words, and the order in which they change.
  *
- * Publish: data, then the present word, then `ready`. Hide: `ready` and the present word, then (after
- * quiesce_wait) the hole. So at no moment does the present file name a block whose bytes may be gone.
+ * Publish: data, then the present word, then `ready`. Hide: `ready` and the present word, then
+ * (after quiesce_wait) the hole. So at no moment does the present file name a block whose bytes may
+ * be gone.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -144,7 +145,8 @@ static struct object *object_new(struct store *s, const struct object_id *id)
 /* Bits beyond the object's end would name blocks that are not there. */
 static uint64_t valid_mask(const struct object *o, uint64_t extent)
 {
-	uint64_t blocks = (o->id.length + STORE_BLOCK - 1) / STORE_BLOCK - extent * STORE_EXTENT_BLOCKS;
+	uint64_t blocks =
+		(o->id.length + STORE_BLOCK - 1) / STORE_BLOCK - extent * STORE_EXTENT_BLOCKS;
 
 	return blocks_mask(0, blocks < 64 ? (uint32_t)blocks : 64);
 }
@@ -199,7 +201,8 @@ int object_load(struct store *s, const char *name, const struct clean *clean, st
 	rc = sscanf(meta, META_FORMAT, &id.length, &own_sums) == 2 ? 0 : -EINVAL;
 	free(meta);
 	if (rc || !id.length || id.length > OBJECT_LENGTH_MAX)
-		return err_set(err, -EINVAL, "%s/objects/%s: meta file not understood", s->path, name);
+		return err_set(err, -EINVAL, "%s/objects/%s: meta file not understood", s->path,
+			       name);
 	o = object_new(s, &id);
 	if (!o)
 		return err_set(err, -ENOMEM, "out of memory");
@@ -214,7 +217,8 @@ int object_load(struct store *s, const char *name, const struct clean *clean, st
 	return 0;
 }
 
-static int object_make(struct store *s, const struct object_id *id, bool own_sums, struct object **out)
+static int object_make(struct store *s, const struct object_id *id, bool own_sums,
+		       struct object **out)
 {
 	struct object *o = object_new(s, id);
 	bool was_right;
@@ -279,8 +283,9 @@ int object_open(struct store *s, const struct object_id *id, bool own_sums, stru
 	pthread_mutex_lock(&s->lock);
 	o = store_find(s, name);
 	if (o && (o->id.length != id->length || (o->sums_fd >= 0) != own_sums))
-		rc = err_set(err, -EINVAL, "store %s holds %s with length %" PRIu64 ", not %" PRIu64,
-			     s->path, name, o->id.length, id->length);
+		rc = err_set(err, -EINVAL,
+			     "store %s holds %s with length %" PRIu64 ", not %" PRIu64, s->path,
+			     name, o->id.length, id->length);
 	if (!o && !rc) {
 		rc = object_make(s, id, own_sums, &o);
 		if (!rc)
@@ -307,8 +312,8 @@ void object_close(struct object *o)
 	atomic_fetch_sub(&o->users, 1);
 }
 
-int store_object_attr_read(struct store *s, const struct object_id *id, const char *attr, size_t limit,
-			   char **buf, size_t *len)
+int store_object_attr_read(struct store *s, const struct object_id *id, const char *attr,
+			   size_t limit, char **buf, size_t *len)
 {
 	char path[256];
 
@@ -389,9 +394,9 @@ static int write_blocks(struct object *o, uint64_t first, uint32_t n, const void
 	return rc;
 }
 
-/* A data file that someone cut short would be made whole again by the next write beyond its end, with
- * zeros where stored blocks were. So what is beyond the end stops being believed, and readers that
- * still may have their eyes on it are waited for, before the file gets its length back. */
+/* A data file that someone cut short would be made whole again by the next write beyond its end,
+ * with zeros where stored blocks were. So what is beyond the end stops being believed, and readers
+ * that still may have their eyes on it are waited for, before the file gets its length back. */
 static int mend_length(struct object *o)
 {
 	struct stat st;
@@ -402,7 +407,8 @@ static int mend_length(struct object *o)
 	if ((uint64_t)st.st_size >= o->id.length)
 		return 0;
 	log_warn("store", "data file was cut short; what is beyond its end is rechecked",
-		 "object=%s bytes=%" PRIu64 " of=%" PRIu64, o->name, (uint64_t)st.st_size, o->id.length);
+		 "object=%s bytes=%" PRIu64 " of=%" PRIu64, o->name, (uint64_t)st.st_size,
+		 o->id.length);
 	from = (uint64_t)st.st_size / STORE_BLOCK;
 	for (uint64_t e = from / STORE_EXTENT_BLOCKS; e < o->extents; e++) {
 		uint64_t first = e * STORE_EXTENT_BLOCKS;
@@ -426,7 +432,8 @@ int object_publish(struct object *o, uint64_t first, uint32_t n, const void *dat
 	rc = mend_length(o);
 	if (!rc)
 		rc = write_blocks(o, first, n, data, sums);
-	if (rc == -ENOSPC && store_evict(s, bytes + 16 * MIB)) /* the disk is smaller than we think */
+	if (rc == -ENOSPC &&
+	    store_evict(s, bytes + 16 * MIB)) /* the disk is smaller than we think */
 		rc = write_blocks(o, first, n, data, sums);
 	was = atomic_load(&o->stored[extent]);
 	now = was | mask;
@@ -458,7 +465,8 @@ void object_trust(struct object *o, uint64_t extent, uint64_t mask)
 {
 	atomic_fetch_and(&o->suspect[extent], ~mask);
 	atomic_fetch_or_explicit(&o->ready[extent], mask, memory_order_release);
-	atomic_fetch_add(&o->store->counters.rechecked_blocks, (uint64_t)__builtin_popcountll(mask));
+	atomic_fetch_add(&o->store->counters.rechecked_blocks,
+			 (uint64_t)__builtin_popcountll(mask));
 }
 
 void object_suspect(struct object *o, uint64_t extent, uint64_t mask)
@@ -494,8 +502,8 @@ int object_hide(struct object *o, uint64_t extent, uint64_t *mask)
 
 	/* Zero blocks stay ready: the hole that is left reads as zeros. */
 	visible = atomic_fetch_and(&o->ready[extent], ~was) & was;
-	/* object_hold() counts, then looks at `ready`; here it is the other way round, so one of the
-	 * two sees the other. */
+	/* object_hold() counts, then looks at `ready`; here it is the other way round, so one of
+	 * the two sees the other. */
 	rc = atomic_load(&o->pins[extent]) ? -EBUSY : write_present(o, extent, 0);
 	if (rc) {
 		atomic_fetch_or(&o->ready[extent], visible);

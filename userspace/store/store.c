@@ -49,7 +49,8 @@ static int take_lock(struct store *s, struct err *err)
 
 	s->lock_fd = openat(s->dir_fd, "lock", O_RDWR | O_CREAT | O_CLOEXEC, 0600);
 	if (s->lock_fd < 0)
-		return err_set(err, -errno, "store %s: can't open its lock: %s", s->path, strerror(errno));
+		return err_set(err, -errno, "store %s: can't open its lock: %s", s->path,
+			       strerror(errno));
 	/* A worker that was killed holds it until the last of its threads is gone. */
 	for (int i = 0; i < 50 && (taken = flock(s->lock_fd, LOCK_EX | LOCK_NB)) < 0; i++)
 		usleep(20000);
@@ -57,10 +58,11 @@ static int take_lock(struct store *s, struct err *err)
 		ssize_t n = pread(s->lock_fd, pid, sizeof(pid) - 1, 0);
 
 		pid[n > 0 ? strcspn(pid, "\n") : 0] = 0;
-		return err_set(err, -EBUSY,
-			       "store %s belongs to another cairnd (pid %s): stop it, or give this one "
-			       "its own [store] path",
-			       s->path, pid[0] ? pid : "unknown");
+		return err_set(
+			err, -EBUSY,
+			"store %s belongs to another cairnd (pid %s): stop it, or give this one "
+			"its own [store] path",
+			s->path, pid[0] ? pid : "unknown");
 	}
 	snprintf(pid, sizeof(pid), "%d\n", getpid());
 	if (ftruncate(s->lock_fd, 0) < 0 || pwrite_all(s->lock_fd, pid, strlen(pid), 0) < 0)
@@ -80,7 +82,8 @@ static int check_version(struct store *s, struct err *err)
 		if (strcmp(have, STORE_FORMAT) != 0) {
 			have[strcspn(have, "\n")] = 0;
 			rc = err_set(err, -ENOTSUP,
-				     "store %s is of format \"%.40s\", which this cairnd can't read: use "
+				     "store %s is of format \"%.40s\", which this cairnd can't "
+				     "read: use "
 				     "the cairnd that made it, or an empty directory",
 				     s->path, have);
 		}
@@ -123,16 +126,19 @@ static int load_objects(struct store *s, struct err *err)
 		if (e->d_name[0] == '.')
 			continue;
 		if (object_load(s, e->d_name, clean, &o, &why) < 0) {
-			/* What can't be understood is left alone: it is cache, and may be evidence. */
-			log_warn("store", "object skipped", "name=%s why=\"%s\"", e->d_name, why.text);
+			/* What can't be understood is left alone: it is cache, and may be evidence.
+			 */
+			log_warn("store", "object skipped", "name=%s why=\"%s\"", e->d_name,
+				 why.text);
 			continue;
 		}
 		rc = store_add(s, o);
 	}
 	if (d)
 		closedir(d);
-	log_info("store", "opened", "path=%s objects=%" PRIu64 " used=%" PRIu64 " size=%" PRIu64 " stop=%s",
-		 s->path, s->nobjects, (uint64_t)s->counters.used, s->size, clean ? "clean" : "unclean");
+	log_info("store", "opened",
+		 "path=%s objects=%" PRIu64 " used=%" PRIu64 " size=%" PRIu64 " stop=%s", s->path,
+		 s->nobjects, (uint64_t)s->counters.used, s->size, clean ? "clean" : "unclean");
 	clean_free(clean);
 	return rc;
 }
@@ -146,7 +152,8 @@ static int store_init(struct store *s, uint64_t size, struct err *err)
 		rc = s->dir_fd < 0 ? -errno : 0;
 	}
 	if (rc)
-		return err_set(err, rc, "store %s: %s; set [store] path to a directory that can be written",
+		return err_set(err, rc,
+			       "store %s: %s; set [store] path to a directory that can be written",
 			       s->path, strerror(-rc));
 	rc = take_lock(s, err);
 	if (!rc)
@@ -168,7 +175,8 @@ static void store_free(struct store *s)
 		object_free(s->objects[i]);
 	free(s->objects);
 	free(s->sets);
-	for (int *fd = (int[]){s->urls_fd, s->objects_fd, s->lock_fd, s->dir_fd, -2}; *fd != -2; fd++)
+	for (int *fd = (int[]){s->urls_fd, s->objects_fd, s->lock_fd, s->dir_fd, -2}; *fd != -2;
+	     fd++)
 		if (*fd >= 0)
 			close(*fd);
 	pthread_mutex_destroy(&s->lock);
@@ -182,7 +190,8 @@ int store_open(const char *path, uint64_t size, struct store **out, struct err *
 
 	if (!s || strlen(path) >= sizeof(s->path)) {
 		free(s);
-		return err_set(err, s ? -ENAMETOOLONG : -ENOMEM, "store %.200s: can't be opened", path);
+		return err_set(err, s ? -ENAMETOOLONG : -ENOMEM, "store %.200s: can't be opened",
+			       path);
 	}
 	strcpy(s->path, path);
 	s->dir_fd = s->objects_fd = s->urls_fd = s->lock_fd = -1;
@@ -204,8 +213,8 @@ void store_close(struct store *s)
 	int rc = clean_leave(s);
 
 	if (rc)
-		log_warn("store", "no clean mark: blocks are rechecked at next use", "path=%s why=\"%s\"",
-			 s->path, strerror(-rc));
+		log_warn("store", "no clean mark: blocks are rechecked at next use",
+			 "path=%s why=\"%s\"", s->path, strerror(-rc));
 	store_free(s);
 }
 

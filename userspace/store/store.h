@@ -15,8 +15,8 @@
  * stop, which must match their hash before they become ready. All-zero blocks are ready without
  * being stored. Words live in anonymous memory that a sparse object never touches.
  *
- * Crash-safe without fsync: a killed process leaves what it wrote in the page cache, in order; after
- * a power cut or without a clean mark every stored block is suspect.
+ * Crash-safe without fsync: a killed process leaves what it wrote in the page cache, in order;
+ * after a power cut or without a clean mark every stored block is suspect.
  *
  * Threads: object_resident() any data thread inside its turn (store/quiesce.h); publish, forget and
  * trust only by the fill thread whose flight has the extent pinned; the rest any thread.
@@ -96,8 +96,8 @@ static inline void object_touch(struct object *o, uint64_t off)
 }
 
 /* Keep an extent from eviction. Pins nest.
- * object_pin() waits for an eviction under way, so that nobody publishes what is about to be punched:
- * by fill and control threads, never by a data thread (the eviction waits for those).
+ * object_pin() waits for an eviction under way, so that nobody publishes what is about to be
+ * punched: by fill and control threads, never by a data thread (the eviction waits for those).
  * object_hold() never waits: what is ready after it stays ready until object_unpin(). */
 void object_pin(struct object *o, uint64_t extent);
 void object_hold(struct object *o, uint64_t extent);
@@ -137,8 +137,8 @@ int store_url_write(struct store *s, const char *url, const void *buf, size_t le
 int store_url_read(struct store *s, const char *url, size_t limit, char **buf, size_t *len);
 
 /* The attribute of an object that may not be open: -ENOENT. */
-int store_object_attr_read(struct store *s, const struct object_id *id, const char *attr, size_t limit,
-			   char **buf, size_t *len);
+int store_object_attr_read(struct store *s, const struct object_id *id, const char *attr,
+			   size_t limit, char **buf, size_t *len);
 
 static inline uint64_t blocks_mask(uint32_t first, uint32_t n)
 {

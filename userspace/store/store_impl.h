@@ -27,9 +27,9 @@ struct clean;
 int object_load(struct store *s, const char *name, const struct clean *clean, struct object **out,
 		struct err *err);
 void object_free(struct object *o);
-/* Make an extent invisible and free of bits, on disk too; @mask is what was stored. Punch later, after
- * quiesce_wait(). -EBUSY when a reader took hold of it meanwhile, or what the present file's write
- * said: then nothing changed. */
+/* Make an extent invisible and free of bits, on disk too; @mask is what was stored. Punch later,
+ * after quiesce_wait(). -EBUSY when a reader took hold of it meanwhile, or what the present file's
+ * write said: then nothing changed. */
 int object_hide(struct object *o, uint64_t extent, uint64_t *mask);
 void object_punch(struct object *o, uint64_t extent, uint64_t mask);
 

@@ -34,7 +34,7 @@ int folder_make(const char *path, struct err *err)
 
 /* A daemon that was killed answers for some milliseconds more, until all its threads are gone; so a
  * listener counts as living only when it still answers after a second. */
-#define DYING_TRIES 50
+#define DYING_TRIES  50
 #define DYING_NAP_US 20000
 
 static int connect_once(const struct sockaddr_un *a, int *rc)

@@ -72,8 +72,10 @@ static int check_name(const char *name, struct err *err)
 		return err_set(err, -EINVAL, "name is longer than %d bytes", NBD_NAME_MAX - 8);
 	for (const char *p = name; *p; p++)
 		if (!isalnum((unsigned char)*p) && !strchr("._-", *p))
-			return err_set(err, -EINVAL, "name %s: only letters, digits, '.', '_' and '-' are allowed",
-				       name);
+			return err_set(
+				err, -EINVAL,
+				"name %s: only letters, digits, '.', '_' and '-' are allowed",
+				name);
 	if (name[0] == '.')
 		return err_set(err, -EINVAL, "name %s may not begin with '.'", name);
 	return 0;
@@ -150,21 +152,23 @@ static int insert(struct exports *x, struct volume *v)
 }
 
 /* Is @name taken? 1: by the same URL, told in @out. 0: free. */
-static int taken(struct exports *x, const char *url, const char *name, struct export_info *out, struct err *err)
+static int taken(struct exports *x, const char *url, const char *name, struct export_info *out,
+		 struct err *err)
 {
 	struct volume *v = find_name(x, name);
 
 	if (!v)
 		return 0;
 	if (strcmp(v->url, url) != 0)
-		return err_set(err, -EEXIST, "the name %s already serves %s: choose another --name, or detach it",
+		return err_set(err, -EEXIST,
+			       "the name %s already serves %s: choose another --name, or detach it",
 			       name, v->shown_url);
 	volume_info(v, out);
 	return 1;
 }
 
-static int make_volume(struct exports *x, const char *url, const char *name, bool refresh, struct volume **out,
-		       struct err *err)
+static int make_volume(struct exports *x, const char *url, const char *name, bool refresh,
+		       struct volume **out, struct err *err)
 {
 	struct image_source *source;
 	int rc = opener_open(&x->opener, url, refresh, &source, err);
@@ -179,8 +183,8 @@ static int make_volume(struct exports *x, const char *url, const char *name, boo
 	return 0;
 }
 
-int exports_add(struct exports *x, const char *url, const char *name, bool refresh, struct export_info *out,
-		struct err *err)
+int exports_add(struct exports *x, const char *url, const char *name, bool refresh,
+		struct export_info *out, struct err *err)
 {
 	char chosen[NBD_NAME_MAX + 1];
 	struct volume *v = NULL;
@@ -198,7 +202,8 @@ int exports_add(struct exports *x, const char *url, const char *name, bool refre
 	pthread_mutex_unlock(&x->lock);
 	if (rc)
 		return rc < 0 ? rc : 0;
-	rc = make_volume(x, url, chosen, refresh, &v, err); /* asks the origin: not under the lock */
+	rc = make_volume(x, url, chosen, refresh, &v,
+			 err); /* asks the origin: not under the lock */
 	if (rc)
 		return rc;
 	pthread_mutex_lock(&x->lock);
@@ -210,8 +215,8 @@ int exports_add(struct exports *x, const char *url, const char *name, bool refre
 	} else {
 		volume_info(v, out);
 		save_roster(x);
-		log_info("worker", "export added", "name=%s url=%s digest=%s length=%" PRIu64, out->name, out->url,
-			 out->verified ? out->digest : "none", out->length);
+		log_info("worker", "export added", "name=%s url=%s digest=%s length=%" PRIu64,
+			 out->name, out->url, out->verified ? out->digest : "none", out->length);
 	}
 	pthread_mutex_unlock(&x->lock);
 	return rc < 0 ? rc : 0;
@@ -225,11 +230,14 @@ int exports_remove(struct exports *x, const char *name, bool force, struct err *
 	pthread_mutex_lock(&x->lock);
 	v = find_any(x, name);
 	if (!v)
-		rc = err_set(err, -ENOENT, "no export has the name, URL or device %s: see `cairn status`", name);
+		rc = err_set(err, -ENOENT,
+			     "no export has the name, URL or device %s: see `cairn status`", name);
 	else if (v->device[0])
-		rc = err_set(err, -EBUSY, "export %s stands under device %s: detach it", v->export.name, v->device);
+		rc = err_set(err, -EBUSY, "export %s stands under device %s: detach it",
+			     v->export.name, v->device);
 	else if (!force && v->export.connections)
-		rc = err_set(err, -EBUSY, "export %s has %u clients connected: use --force to drop them",
+		rc = err_set(err, -EBUSY,
+			     "export %s has %u clients connected: use --force to drop them",
 			     v->export.name, v->export.connections);
 	for (size_t i = 0; !rc && i < x->n; i++) {
 		if (x->volumes[i] != v)
@@ -277,7 +285,8 @@ int exports_find(struct exports *x, const char *key, struct export_info *out, st
 		volume_info(v, out);
 	pthread_mutex_unlock(&x->lock);
 	if (!v)
-		return err_set(err, -ENOENT, "no export has the name, URL or device %s: see `cairn status`", key);
+		return err_set(err, -ENOENT,
+			       "no export has the name, URL or device %s: see `cairn status`", key);
 	return 0;
 }
 
@@ -349,7 +358,8 @@ static struct nbd_export *directory_find(struct nbd_directory *d, const char *na
 	return v ? &v->export : NULL;
 }
 
-static void directory_list(struct nbd_directory *d, bool (*fn)(void *, const char *, const char *), void *arg)
+static void directory_list(struct nbd_directory *d, bool (*fn)(void *, const char *, const char *),
+			   void *arg)
 {
 	struct exports *x = (struct exports *)((char *)d - offsetof(struct exports, directory));
 
@@ -360,8 +370,8 @@ static void directory_list(struct nbd_directory *d, bool (*fn)(void *, const cha
 	pthread_mutex_unlock(&x->lock);
 }
 
-int exports_init(struct exports *x, const struct config *cfg, struct store *store, struct fill *fill,
-		 int roster_fd, struct err *err)
+int exports_init(struct exports *x, const struct config *cfg, struct store *store,
+		 struct fill *fill, int roster_fd, struct err *err)
 {
 	memset(x, 0, sizeof(*x));
 	pthread_mutex_init(&x->lock, NULL);
@@ -394,7 +404,8 @@ void exports_reopen(struct exports *x)
 		struct err err = {0};
 
 		if (exports_add(x, e[i].url, e[i].name, false, &info, &err) < 0)
-			log_error("worker", "export lost", "name=%s why=\"%s\"", e[i].name, err.text);
+			log_error("worker", "export lost", "name=%s why=\"%s\"", e[i].name,
+				  err.text);
 		else if (e[i].device[0])
 			exports_set_device(x, e[i].name, e[i].device, e[i].way);
 	}

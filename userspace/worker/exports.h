@@ -15,23 +15,25 @@ struct exports;
 
 struct export_info {
 	char name[NBD_NAME_MAX + 1];
-	char url[4096];	 /* secrets masked */
-	char digest[72]; /* "sha256:..", or "" when unverified */
-	bool verified;	 /* a sealed image */
-	uint64_t length; /* of the image, bytes */
+	char url[4096];		/* secrets masked */
+	char digest[72];	/* "sha256:..", or "" when unverified */
+	bool verified;		/* a sealed image */
+	uint64_t length;	/* of the image, bytes */
 	uint64_t bytes_present; /* in the store */
 	uint64_t zero_bytes;	/* known to be zeros: never stored */
 	uint32_t connections;
 	char device[64]; /* "" when exported only */
 	char way[32];	 /* attach way; "" when exported only */
-	uint64_t reads_local, reads_peer, reads_origin;	/* reads by the farthest source they needed */
-	uint64_t bytes_local, bytes_peer, bytes_origin;	/* bytes served, by where each came from */
+	uint64_t reads_local, reads_peer,
+		reads_origin; /* reads by the farthest source they needed */
+	uint64_t bytes_local, bytes_peer, bytes_origin; /* bytes served, by where each came from */
 	uint64_t read_errors;
 	char last_error[512]; /* why the last read failed, "" if none did */
 };
 
 struct worker_status {
-	uint64_t store_used, store_size, store_objects, store_evictions, store_errors, store_rechecks;
+	uint64_t store_used, store_size, store_objects, store_evictions, store_errors,
+		store_rechecks;
 	uint64_t verify_failures; /* blocks whose bytes did not match their hash */
 	char store_path[CONFIG_PATH_MAX];
 	char event_loop[16];
@@ -43,8 +45,8 @@ struct worker_status {
  * the same name again is no error: the export that stands is returned. Blocks (runs origin calls);
  * call from a control thread.
  * -EEXIST: the name serves another image. Text names image and remedy. */
-int exports_add(struct exports *x, const char *url, const char *name, bool refresh, struct export_info *out,
-		struct err *err);
+int exports_add(struct exports *x, const char *url, const char *name, bool refresh,
+		struct export_info *out, struct err *err);
 
 /* Stop serving. -ENOENT; -EBUSY while a device stands on it or clients are connected (unless
  * @force, which drops them). */
@@ -54,7 +56,8 @@ int exports_remove(struct exports *x, const char *name, bool force, struct err *
 int exports_set_device(struct exports *x, const char *name, const char *device, const char *way);
 
 /* The export with this name, URL or device. -ENOENT with a text. */
-int exports_find(struct exports *x, const char *name_url_or_device, struct export_info *out, struct err *err);
+int exports_find(struct exports *x, const char *name_url_or_device, struct export_info *out,
+		 struct err *err);
 
 /* Fresh array of all exports by name (the caller frees). */
 int exports_list(struct exports *x, struct export_info **out, size_t *n);

@@ -27,8 +27,8 @@ struct exports {
 };
 
 /* @roster_fd: where the table is kept for a successor, or -1. */
-int exports_init(struct exports *x, const struct config *cfg, struct store *store, struct fill *fill,
-		 int roster_fd, struct err *err);
+int exports_init(struct exports *x, const struct config *cfg, struct store *store,
+		 struct fill *fill, int roster_fd, struct err *err);
 void exports_reopen(struct exports *x); /* what the roster says */
 void exports_fini(struct exports *x);	/* no reader is left */
 

@@ -91,7 +91,8 @@ static int record_read(struct store *s, const char *url, struct record *out)
 	return 0;
 }
 
-static void record_write(struct store *s, const char *url, const char *etag, const char *json, size_t len)
+static void record_write(struct store *s, const char *url, const char *etag, const char *json,
+			 size_t len)
 {
 	size_t size = len + 256;
 	char *text = malloc(size);
@@ -114,9 +115,9 @@ struct opening {
 	struct origin *origin;
 	struct origin_client *client;
 	struct loop *loop;
-	char name[ORIGIN_NAME_MAX + 1];		 /* the image */
+	char name[ORIGIN_NAME_MAX + 1];		  /* the image */
 	char manifest_name[ORIGIN_NAME_MAX + 32]; /* its manifest */
-	char url[ORIGIN_URL_MAX];		 /* the manifest's, no secrets: the record's key */
+	char url[ORIGIN_URL_MAX];		  /* the manifest's, no secrets: the record's key */
 };
 
 static bool record_is_fresh(const struct opening *p, const struct record *r)
@@ -139,7 +140,8 @@ static int connect_client(struct opening *p, struct err *err)
 
 /* The manifest from the origin. @have (may be NULL) is used when it is still the same, or when the
  * origin can't be asked. -ENOENT: not sealed. */
-static int fetch_manifest(struct opening *p, const struct record *have, struct manifest **out, struct err *err)
+static int fetch_manifest(struct opening *p, const struct record *have, struct manifest **out,
+			  struct err *err)
 {
 	char etag[ORIGIN_ETAG_MAX] = "", *json = NULL;
 	size_t len = 0;
@@ -147,14 +149,15 @@ static int fetch_manifest(struct opening *p, const struct record *have, struct m
 
 	if (!rc)
 		rc = origin_get(p->client, p->origin, p->manifest_name, MANIFEST_LIMIT,
-				have && strcmp(have->etag, "-") != 0 ? have->etag : NULL, &json, &len, etag, err);
+				have && strcmp(have->etag, "-") != 0 ? have->etag : NULL, &json,
+				&len, etag, err);
 	if (rc == -EALREADY) {
 		record_write(p->o->store, p->url, have->etag, have->json, have->len);
 		return manifest_parse(have->json, have->len, p->url, out, err);
 	}
 	if (rc && have && rc != -ENOENT && rc != -EACCES) {
-		log_warn("image", "origin does not answer; the manifest in the store is used", "url=%s why=\"%s\"",
-			 p->url, err->text);
+		log_warn("image", "origin does not answer; the manifest in the store is used",
+			 "url=%s why=\"%s\"", p->url, err->text);
 		return manifest_parse(have->json, have->len, p->url, out, err);
 	}
 	if (rc)
@@ -196,7 +199,8 @@ static int open_unsealed(struct opening *p, struct image_source **out, struct er
 		return rc;
 	rc = image_source_unsealed(p->o->store, p->o->fill, p->origin, p->name, &stat, out, err);
 	if (!rc)
-		log_warn("image", "image is not sealed: its bytes can't be verified", "%s", (*out)->what);
+		log_warn("image", "image is not sealed: its bytes can't be verified", "%s",
+			 (*out)->what);
 	return rc;
 }
 
@@ -226,7 +230,8 @@ static int open_any(struct opening *p, bool refresh, struct image_source **out, 
 	return image_source_sealed(p->o->store, p->o->fill, p->origin, p->name, &m, out, err);
 }
 
-int opener_open(struct opener *o, const char *url, bool refresh, struct image_source **out, struct err *err)
+int opener_open(struct opener *o, const char *url, bool refresh, struct image_source **out,
+		struct err *err)
 {
 	struct opening p = {.o = o};
 	int rc = origin_open(url, &o->origin, &p.origin, p.name, err);

@@ -26,6 +26,7 @@ void opener_free(struct opener *o);
 
 /* Blocks on the origin; any control thread. @refresh asks the origin for the manifest although the
  * store has a fresh one. */
-int opener_open(struct opener *o, const char *url, bool refresh, struct image_source **out, struct err *err);
+int opener_open(struct opener *o, const char *url, bool refresh, struct image_source **out,
+		struct err *err);
 
 #endif

@@ -30,7 +30,8 @@ static struct volume *of_export(struct nbd_export *e)
 	return (struct volume *)((char *)e - offsetof(struct volume, export));
 }
 
-static uint32_t volume_resident(struct nbd_export *e, uint64_t off, uint32_t len, int *fd, uint64_t *fd_off)
+static uint32_t volume_resident(struct nbd_export *e, uint64_t off, uint32_t len, int *fd,
+				uint64_t *fd_off)
 {
 	struct object *o = of_export(e)->source->data.object;
 
@@ -78,7 +79,8 @@ static void prefetch(struct volume *v, uint64_t from, uint64_t to)
 			from = end;
 			continue;
 		}
-		if (atomic_fetch_add(&v->prefetches, 1) >= PREFETCHES_MAX || !(p = calloc(1, sizeof(*p)))) {
+		if (atomic_fetch_add(&v->prefetches, 1) >= PREFETCHES_MAX ||
+		    !(p = calloc(1, sizeof(*p)))) {
 			atomic_fetch_sub(&v->prefetches, 1);
 			return;
 		}
@@ -139,7 +141,8 @@ static void volume_served(struct nbd_export *e, uint64_t off, uint32_t len)
 
 static void read_end(struct loop_post *p)
 {
-	struct volume_read *r = (struct volume_read *)((char *)p - offsetof(struct volume_read, back));
+	struct volume_read *r =
+		(struct volume_read *)((char *)p - offsetof(struct volume_read, back));
 	struct volume *v = r->volume;
 	uint64_t from_origin = atomic_load(&r->origin_bytes);
 	struct nbd_read *nbd = r->nbd;
@@ -200,7 +203,8 @@ static void start_fills(struct volume_read *r)
 
 static void pin_range(struct volume_read *r, void (*fn)(struct object *, uint64_t))
 {
-	uint64_t first = r->nbd->off / STORE_EXTENT, last = (r->nbd->off + r->nbd->len - 1) / STORE_EXTENT;
+	uint64_t first = r->nbd->off / STORE_EXTENT,
+		 last = (r->nbd->off + r->nbd->len - 1) / STORE_EXTENT;
 
 	for (uint64_t i = first; i <= last; i++)
 		fn(r->volume->source->data.object, i);
@@ -213,7 +217,8 @@ static void suspect_extent(struct object *o, uint64_t extent)
 
 static void cold_done(struct loop_read *c, int res)
 {
-	struct volume_read *r = (struct volume_read *)((char *)c - offsetof(struct volume_read, cold));
+	struct volume_read *r =
+		(struct volume_read *)((char *)c - offsetof(struct volume_read, cold));
 
 	if (res == (int)r->nbd->len) {
 		pin_range(r, object_unpin);
@@ -221,8 +226,9 @@ static void cold_done(struct loop_read *c, int res)
 		return;
 	}
 	/* The file is not what it was: nothing of it is believed before it is rechecked. */
-	log_warn("store", "store file can't be read; its blocks are rechecked", "object=%s off=%llu got=%d",
-		 r->volume->source->data.object->name, (unsigned long long)r->nbd->off, res);
+	log_warn("store", "store file can't be read; its blocks are rechecked",
+		 "object=%s off=%llu got=%d", r->volume->source->data.object->name,
+		 (unsigned long long)r->nbd->off, res);
 	pin_range(r, suspect_extent);
 	pin_range(r, object_unpin);
 	start_fills(r);
@@ -295,7 +301,8 @@ static uint32_t status_run(struct volume *v, uint64_t off, uint32_t len, uint32_
 	return n < len ? (uint32_t)n : len;
 }
 
-static int volume_block_status(struct nbd_export *e, uint64_t off, uint32_t len, struct nbd_extent *out, int max)
+static int volume_block_status(struct nbd_export *e, uint64_t off, uint32_t len,
+			       struct nbd_extent *out, int max)
 {
 	struct volume *v = of_export(e);
 	int n = 0;
@@ -340,8 +347,8 @@ static const struct nbd_export_ops volume_ops = {
 	.unref = export_unref,
 };
 
-int volume_new(const char *name, struct image_source **source, struct fill *fill, uint64_t readahead_max,
-	       struct volume **out, struct err *err)
+int volume_new(const char *name, struct image_source **source, struct fill *fill,
+	       uint64_t readahead_max, struct volume **out, struct err *err)
 {
 	struct volume *v = calloc(1, sizeof(*v));
 

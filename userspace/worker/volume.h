@@ -41,8 +41,8 @@ struct volume {
 };
 
 /* Consumes @source (also on error). @readahead_max in bytes. */
-int volume_new(const char *name, struct image_source **source, struct fill *fill, uint64_t readahead_max,
-	       struct volume **out, struct err *err);
+int volume_new(const char *name, struct image_source **source, struct fill *fill,
+	       uint64_t readahead_max, struct volume **out, struct err *err);
 struct volume *volume_ref(struct volume *v);
 void volume_unref(struct volume *v);
 

@@ -87,7 +87,8 @@ static uint32_t data_threads(const struct config *cfg)
 	long cpus = sysconf(_SC_NPROCESSORS_ONLN);
 
 	if (cfg->nbd_threads)
-		return (uint32_t)(cfg->nbd_threads < QUIESCE_THREADS ? cfg->nbd_threads : QUIESCE_THREADS);
+		return (uint32_t)(cfg->nbd_threads < QUIESCE_THREADS ? cfg->nbd_threads
+								     : QUIESCE_THREADS);
 	return cpus < 1 ? 1 : cpus > 8 ? 8 : (uint32_t)cpus;
 }
 
@@ -131,14 +132,16 @@ static int worker_start(struct worker *w, struct err *err)
 	if (!rc)
 		rc = start_fill(w, err);
 	if (!rc)
-		rc = exports_init(&w->exports, w->cfg, w->store, w->fill, w->fds->exports_memfd, err);
+		rc = exports_init(&w->exports, w->cfg, w->store, w->fill, w->fds->exports_memfd,
+				  err);
 	if (rc)
 		return rc;
 	w->have_exports = true;
 	rc = probe_loop(w, err);
 	if (rc)
 		return rc;
-	snprintf(why, sizeof(why), "loop=%s threads=%u", w->exports.event_loop, data_threads(w->cfg));
+	snprintf(why, sizeof(why), "loop=%s threads=%u", w->exports.event_loop,
+		 data_threads(w->cfg));
 	exports_reopen(&w->exports);
 	rc = start_server(w, err);
 	if (!rc)
