@@ -27,6 +27,7 @@ struct clean;
 int object_load(struct store *s, const char *name, const struct clean *clean, struct object **out,
 		struct err *err);
 void object_free(struct object *o);
+/* publish.c */
 /* Make an extent invisible and free of bits, on disk too; @mask is what was stored. Punch later,
  * after quiesce_wait(). -EBUSY when a reader took hold of it meanwhile, or what the present file's
  * write said: then nothing changed. */
