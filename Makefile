@@ -164,8 +164,10 @@ $(BUILD)/bench/%: $(BUILD)/obj/tests/bench/%.o
 	$(Q)mkdir -p $(@D)
 	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^
 bench-build: $(BENCH)
-bench: all bench-build
-	tests/bench/run
+bench:
+	$(Q)tests/setup --bench
+	$(Q)$(MAKE) --no-print-directory all bench-build
+	$(Q)tests/bench/run
 bench-check: bench-build
 	tests/bench/check_origin
 .PHONY: bench bench-build bench-check
