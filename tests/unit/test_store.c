@@ -183,8 +183,8 @@ static void bits_beyond_the_end_are_not_believed(void **state)
 	assert_int_equal(pwrite(fd, &all, 8, 16 * 8), 8);
 	close(fd);
 	bed_open(b, GIB);
-	assert_int_equal(b->o->suspect[16],
-			 1); /* the object ends in its 17th extent's first block */
+	/* the object ends in its 17th extent's first block */
+	assert_int_equal(b->o->suspect[16], 1);
 }
 
 static void a_file_cut_short_while_serving_never_shows_zeros(void **state)

@@ -12,9 +12,8 @@
 #include "origin/origin.h"
 #include "worker/privileged.h"
 
-#define REMOVE_TRIES                                                                               \
-	100 /* of 20 ms: until the closed connections of a helper are seen as closed               \
-	     */
+/* of 20 ms: until the closed connections of a helper are seen as closed */
+#define REMOVE_TRIES   100
 #define EXPORTS_PREFIX "/v1/exports/"
 
 unsigned api_worker_restarts(void)

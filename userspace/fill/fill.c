@@ -16,15 +16,15 @@
 
 static bool run_waiting(struct fill_thread *t)
 {
-	for (int class = FILL_DEMAND; class <= FILL_PREFETCH; class ++) {
-		struct flight *f = t->wait_head[class];
+	for (int c = FILL_DEMAND; c <= FILL_PREFETCH; c++) {
+		struct flight *f = t->wait_head[c];
 		uint32_t was = t->nwaiting;
 
 		if (!f)
 			continue;
-		t->wait_head[class] = f->wait_next;
+		t->wait_head[c] = f->wait_next;
 		if (!f->wait_next)
-			t->wait_tail[class] = NULL;
+			t->wait_tail[c] = NULL;
 		f->wait_next = NULL;
 		f->waiting = false;
 		t->nwaiting--;

@@ -186,8 +186,7 @@ static void take_ready(struct flight *f, uint32_t b, uint8_t *buf)
 	if (someone_reads(f, bit)) {
 		int rc = object_read_block(o, f->extent * STORE_EXTENT_BLOCKS + b, buf);
 
-		if (rc) { /* the file is not what it was: recheck the extent before believing any of
-			     it */
+		if (rc) { /* the file is not what it was: nothing of the extent is believed */
 			log_warn("store", "store file can't be read; its extent is rechecked",
 				 "object=%s extent=%llu why=\"%s\"", o->name,
 				 (unsigned long long)f->extent, strerror(-rc));

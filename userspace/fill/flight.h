@@ -61,6 +61,10 @@ struct flight {
 	uint8_t sums[STORE_EXTENT_BLOCKS][SHA256_LEN];
 };
 
+struct spare {
+	struct spare *next;
+};
+
 struct fill_thread {
 	struct fill *fill;
 	struct loop *loop;
@@ -68,9 +72,7 @@ struct fill_thread {
 	struct flight *buckets[FLIGHT_BUCKETS];
 	struct flight *wait_head[2], *wait_tail[2]; /* by class: flights that wait for memory */
 	uint64_t memory, memory_max;
-	struct spare {
-		struct spare *next;
-	} * spares; /* free buffers of one extent */
+	struct spare *spares; /* free buffers of one extent */
 	struct loop_timer sweep, wake;
 	struct loop_post stop, cancel;
 	uint32_t nflights, nwaiting;

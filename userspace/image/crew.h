@@ -29,8 +29,7 @@ struct crew {
 	uint64_t jobs;			    /* run() is called once for each of 0 .. jobs - 1 */
 	size_t scratch;			    /* bytes a thread */
 	const struct origin_config *config; /* not NULL: each thread gets a loop and a client */
-	/* Runs on any of the threads. The first error stops the crew and is what crew_run returns.
-	 */
+	/* Runs on any of the threads. The first error stops the crew; crew_run returns it. */
 	int (*run)(void *arg, struct crew_hand *hand, uint64_t job, struct err *err);
 	void *arg;
 	const struct image_progress *progress; /* may be NULL */

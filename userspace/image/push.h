@@ -12,8 +12,7 @@
  *   NAME.cairn.json		  the manifest
  * Nothing is at NAME, so what is half published can't be seen. Killed and run again it sends only
  * what is missing.
- * -EEXIST: another image has that name. -ESTALE: the file changed meanwhile, nothing is published.
- */
+ * -EEXIST: another image has that name. -ESTALE: the file changed meanwhile: nothing published. */
 int image_push(const char *path, const char *url, const struct publish_options *opt,
 	       struct publish_result *res, struct err *err);
 

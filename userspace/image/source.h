@@ -12,8 +12,7 @@
 
 struct image_source {
 	struct fill_source data;
-	struct fill_source
-		tree; /* .object NULL when the image has no tree (one block, or unsealed) */
+	struct fill_source tree; /* .object NULL: no tree (one block, or unsealed) */
 	_Atomic uint32_t refs;
 	struct origin *origin;
 	struct manifest *manifest; /* NULL: unsealed */
@@ -37,8 +36,7 @@ int image_source_unsealed(struct store *store, struct fill *fill, struct origin 
 /* One reference is the opener's, others are of flights. */
 void image_source_unref(struct image_source *s);
 
-/* True if [off, off + n) of the data is zeros by the manifest's word alone; n is the run's length.
- */
+/* True if [off, off + n) of the data is zeros by the manifest's word alone; n is its length. */
 bool image_source_hole(struct image_source *s, uint64_t off, uint64_t *n);
 
 #endif

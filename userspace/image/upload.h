@@ -21,8 +21,7 @@ struct upload {
 	const char *phase;
 	uint64_t done_before, total; /* of this phase, when the blob is one of several; or 0, 0 */
 	int fd;
-	/* Which bytes of fd: [off, off + len) of each goes to blob_off. Ordered, from blob_off 0.
-	 */
+	/* Which bytes of fd: [off, off + len) goes to blob_off. Ordered, from blob_off 0. */
 	const struct manifest_part *parts;
 	uint32_t nparts;
 	/* Not NULL: fd is the image of this tree, and each block is checked against it on its way.

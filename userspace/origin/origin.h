@@ -8,11 +8,11 @@
  * connections and its loop; it is what the thread reads through.
  *
  * Which origin a URL means:
- *   az://ACCOUNT/CONTAINER/NAME                                   azure
- *   https://ACCOUNT.blob.core.windows.net/CONTAINER/NAME[?SAS]     azure (also other clouds'
- * suffixes) http://127.0.0.1:PORT/devstoreaccount1/CONTAINER/NAME[?SAS]    azure, path style (the
- * emulator) other http://, https://                                        http (read-only)
- *   file:///PATH                                                   file
+ *   az://ACCOUNT/CONTAINER/NAME                                 azure
+ *   https://ACCOUNT.blob.core.windows.net/CONTAINER/NAME[?SAS]  azure, other clouds' suffixes too
+ *   http://127.0.0.1:PORT/devstoreaccount1/CONTAINER/NAME[?SAS] azure, path style (the emulator)
+ *   other http://, https://                                     http (read-only)
+ *   file:///PATH                                                file
  */
 #ifndef ORIGIN_ORIGIN_H
 #define ORIGIN_ORIGIN_H
@@ -25,11 +25,10 @@
 #include "base/err.h"
 #include "base/loop.h"
 
-#define ORIGIN_NAME_MAX 1024 /* Azure's limit on a blob's name */
-#define ORIGIN_ETAG_MAX 128
-#define ORIGIN_URL_MAX	4096
-#define ORIGIN_BLOCK_MAX                                                                           \
-	(100ULL << 20) /* largest block staged; Azure allows 4000 MiB, 50,000 a blob */
+#define ORIGIN_NAME_MAX	 1024 /* Azure's limit on a blob's name */
+#define ORIGIN_ETAG_MAX	 128
+#define ORIGIN_URL_MAX	 4096
+#define ORIGIN_BLOCK_MAX (100ULL << 20) /* staged at once; Azure: 4000 MiB, 50,000 a blob */
 
 struct origin;
 struct origin_client;

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* How an object's blocks appear and go, and the order in which its files and words change.
  *
- * Publish: data, then the present word, then `ready`. Hide: `ready` and the present word, then (after
- * quiesce_wait) the hole. So at no moment does the present file name a block whose bytes may be gone.
+ * Publish: data, then the present word, then `ready`. Hide: `ready` and the present word, then
+ * (after quiesce_wait) the hole. So at no moment does the present file name a block whose bytes may
+ * be gone.
  */
 #include <endian.h>
 #include <errno.h>

@@ -12,8 +12,7 @@ void quiesce_init(struct quiesce *q)
 
 void quiesce_wait(struct quiesce *q)
 {
-	const struct timespec nap = {.tv_nsec =
-					     20000}; /* a turn of a data thread is some 10-100 us */
+	const struct timespec nap = {.tv_nsec = 20000}; /* a turn takes 10-100 us */
 	uint64_t now = atomic_fetch_add(&q->epoch, 1) + 1;
 
 	for (int t = 0; t < QUIESCE_THREADS; t++) {

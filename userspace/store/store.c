@@ -126,8 +126,7 @@ static int load_objects(struct store *s, struct err *err)
 		if (e->d_name[0] == '.')
 			continue;
 		if (object_load(s, e->d_name, clean, &o, &why) < 0) {
-			/* What can't be understood is left alone: it is cache, and may be evidence.
-			 */
+			/* What can't be understood is left alone: it may be evidence. */
 			log_warn("store", "object skipped", "name=%s why=\"%s\"", e->d_name,
 				 why.text);
 			continue;

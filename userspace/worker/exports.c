@@ -202,8 +202,8 @@ int exports_add(struct exports *x, const char *url, const char *name, bool refre
 	pthread_mutex_unlock(&x->lock);
 	if (rc)
 		return rc < 0 ? rc : 0;
-	rc = make_volume(x, url, chosen, refresh, &v,
-			 err); /* asks the origin: not under the lock */
+	/* asks the origin: not under the lock */
+	rc = make_volume(x, url, chosen, refresh, &v, err);
 	if (rc)
 		return rc;
 	pthread_mutex_lock(&x->lock);

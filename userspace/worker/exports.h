@@ -24,9 +24,9 @@ struct export_info {
 	uint32_t connections;
 	char device[64]; /* "" when exported only */
 	char way[32];	 /* attach way; "" when exported only */
-	uint64_t reads_local, reads_peer,
-		reads_origin; /* reads by the farthest source they needed */
-	uint64_t bytes_local, bytes_peer, bytes_origin; /* bytes served, by where each came from */
+	/* reads by the farthest source they needed, and bytes by where each came from */
+	uint64_t reads_local, reads_peer, reads_origin;
+	uint64_t bytes_local, bytes_peer, bytes_origin;
 	uint64_t read_errors;
 	char last_error[512]; /* why the last read failed, "" if none did */
 };
