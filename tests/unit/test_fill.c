@@ -421,9 +421,12 @@ static void many_readers_of_an_extent_cost_one_request(void **state)
 	struct wait w[50];
 
 	(void)state;
-	fake.delay_ms = 50;
+	fake.hang = true;
 	for (int i = 0; i < 50; i++)
 		start(&w[i], STORE_EXTENT, STORE_EXTENT);
+	while (fill_counters(bed->fill)->joined < 49)
+		usleep(200);
+	fake.hang = false;
 	for (int i = 0; i < 50; i++)
 		assert_int_equal(finish(&w[i]), 0);
 	assert_int_equal(fake.requests, 1);
