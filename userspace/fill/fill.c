@@ -89,12 +89,6 @@ static void wake(struct loop_timer *timer)
 		;
 }
 
-void fill_read_end(struct fill_thread *t, struct fill_read *r, int rc, const char *why)
-{
-	atomic_fetch_sub(&t->fill->reads_open, 1);
-	r->done(r, rc, why);
-}
-
 /* The extent's flights are all on one thread; neighbours are on different ones. */
 static struct fill_thread *thread_of(struct fill *f, const struct fill_read *r)
 {
@@ -117,7 +111,6 @@ static void submit_post(struct loop_post *p)
 
 void fill_submit(struct fill *f, struct fill_read *r)
 {
-	atomic_fetch_add(&f->reads_open, 1);
 	r->origin_bytes = 0;
 	r->deadline_ns = clock_now_ns() + f->cfg.deadline_ms * NSEC_PER_MSEC;
 	r->post.fn = submit_post;

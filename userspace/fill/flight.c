@@ -81,8 +81,8 @@ void flight_join(struct fill_thread *t, struct fill_read *r)
 	else if (!stopping)
 		f = flight_new(t, r->source, r->extent);
 	if (!f || stopping) {
-		fill_read_end(t, r, stopping ? -ESHUTDOWN : -ENOMEM,
-			      stopping ? "cairnd is stopping" : "out of memory");
+		r->done(r, stopping ? -ESHUTDOWN : -ENOMEM,
+			stopping ? "cairnd is stopping" : "out of memory");
 		return;
 	}
 	r->need = blocks_mask(first, last - first + 1);
@@ -126,7 +126,7 @@ void flight_deliver(struct flight *f, uint32_t b, const uint8_t *data, bool from
 			continue;
 		}
 		*at = r->next;
-		fill_read_end(f->thread, r, 0, NULL);
+		r->done(r, 0, NULL);
 	}
 }
 
@@ -141,7 +141,7 @@ void flight_fail(struct flight *f, uint64_t mask, int rc, const char *why)
 			continue;
 		}
 		*at = r->next;
-		fill_read_end(f->thread, r, rc, why);
+		r->done(r, rc, why);
 	}
 }
 
@@ -153,8 +153,7 @@ void flight_expire(struct flight *f, uint64_t now)
 			continue;
 		}
 		*at = r->next;
-		fill_read_end(f->thread, r, -ETIMEDOUT,
-			      "no source answered within the fill deadline");
+		r->done(r, -ETIMEDOUT, "no source answered within the fill deadline");
 	}
 }
 

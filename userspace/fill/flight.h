@@ -84,7 +84,6 @@ struct fill_thread {
 struct fill {
 	struct fill_config cfg;
 	struct fill_counters counters;
-	_Atomic uint64_t reads_open;
 	_Atomic bool cancelled;
 	uint32_t nthreads;
 	struct fill_thread *threads;
@@ -116,6 +115,5 @@ void flight_abandon(struct flight *f, uint64_t mask);
 /* NULL: none now, unless @beyond the limit. */
 void *fill_memory_take(struct fill_thread *t, uint64_t bytes, bool beyond);
 void fill_memory_give(struct fill_thread *t, void *p, uint64_t bytes);
-void fill_read_end(struct fill_thread *t, struct fill_read *r, int rc, const char *why);
 
 #endif

@@ -57,16 +57,6 @@ int attr_read(int dir_fd, const char *name, size_t limit, char **buf, size_t *le
 	return 0;
 }
 
-int object_attr_write(struct object *o, const char *attr, const void *buf, size_t len)
-{
-	return attr_write(o->dir_fd, attr, buf, len);
-}
-
-int object_attr_read(struct object *o, const char *attr, size_t limit, char **buf, size_t *len)
-{
-	return attr_read(o->dir_fd, attr, limit, buf, len);
-}
-
 static void url_file(const char *url, char name[2 * SHA256_LEN + 1])
 {
 	uint8_t sum[SHA256_LEN];

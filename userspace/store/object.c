@@ -82,7 +82,7 @@ static int object_alloc_words(struct object *o)
 	o->pins = words_new(o->extents, 4);
 	if (!o->ready || !o->suspect || !o->stored || !o->heat || !o->pins)
 		return -ENOMEM;
-	o->set = (struct evict_set){o->extents, o->stored, o->heat, o->pins, false};
+	o->set = (struct evict_set){o->extents, o->stored, o->heat, o->pins};
 	return 0;
 }
 
@@ -307,17 +307,6 @@ void object_close(struct object *o)
 	atomic_fetch_sub(&o->users, 1);
 }
 
-int store_object_attr_read(struct store *s, const struct object_id *id, const char *attr,
-			   size_t limit, char **buf, size_t *len)
-{
-	char path[256];
-
-	object_name(id, path);
-	strncat(path, "/", sizeof(path) - strlen(path) - 1);
-	strncat(path, attr, sizeof(path) - strlen(path) - 1);
-	return attr_read(s->objects_fd, path, limit, buf, len);
-}
-
 uint32_t object_resident(const struct object *o, uint64_t off, uint32_t len)
 {
 	uint64_t end = off + len, at = off;
@@ -355,11 +344,4 @@ void object_hold(struct object *o, uint64_t extent)
 void object_unpin(struct object *o, uint64_t extent)
 {
 	atomic_fetch_sub(&o->pins[extent], 1);
-}
-
-void object_pin_all(struct object *o, bool pinned)
-{
-	pthread_mutex_lock(&o->store->lock);
-	o->set.pinned = pinned;
-	pthread_mutex_unlock(&o->store->lock);
 }

@@ -7,7 +7,7 @@
  *   PATH/objects/KIND-HEX/data    sparse, same offsets and length as the object
  *   PATH/objects/KIND-HEX/present one 64-bit little-endian word an extent, one bit a stored block
  *   PATH/objects/KIND-HEX/sums    unsealed objects: SHA-256 of each stored block
- *   PATH/objects/KIND-HEX/...     attributes, small files of the layer above (manifest)
+ *   PATH/objects/KIND-HEX/meta    length, and whether it keeps sums
  *   PATH/urls/HEX                 attributes by URL
  *
  * Each extent has three words. `stored`: blocks that take space, as the present file says.
@@ -102,7 +102,6 @@ static inline void object_touch(struct object *o, uint64_t off)
 void object_pin(struct object *o, uint64_t extent);
 void object_hold(struct object *o, uint64_t extent);
 void object_unpin(struct object *o, uint64_t extent);
-void object_pin_all(struct object *o, bool pinned);
 
 /* Store @n verified blocks from @first on (within one extent) and make them ready. @data is whole
  * blocks, zero-padded; @sums their hashes (used when the object keeps its own). On error nothing
@@ -130,15 +129,9 @@ int object_read_sum(struct object *o, uint64_t block, uint8_t out[SHA256_LEN]);
 /* Bytes of stored blocks, and of blocks known to be zeros. */
 void object_usage(const struct object *o, uint64_t *stored, uint64_t *zero);
 
-/* Small files beside the data, or by URL: whole or not at all. @limit bounds what is read. */
-int object_attr_write(struct object *o, const char *attr, const void *buf, size_t len);
-int object_attr_read(struct object *o, const char *attr, size_t limit, char **buf, size_t *len);
+/* Small files by URL: whole or not at all. @limit bounds what is read. */
 int store_url_write(struct store *s, const char *url, const void *buf, size_t len);
 int store_url_read(struct store *s, const char *url, size_t limit, char **buf, size_t *len);
-
-/* The attribute of an object that may not be open: -ENOENT. */
-int store_object_attr_read(struct store *s, const struct object_id *id, const char *attr,
-			   size_t limit, char **buf, size_t *len);
 
 static inline uint64_t blocks_mask(uint32_t first, uint32_t n)
 {
