@@ -17,9 +17,11 @@ CLI_SRC  := $(wildcard userspace/cli/*.c)
 SUP_SRC  := $(wildcard userspace/supervisor/*.c)
 UNIT_SRC := $(wildcard tests/unit/test_*.c)
 
-PKGS     := libcurl libmicrohttpd libcjson inih libcrypto liburing libsystemd
+PKGS     := libcurl libmicrohttpd libcjson inih libcrypto liburing libsystemd \
+            libbpf libnl-3.0 libnl-genl-3.0 libkmod libpng
 PKG_CFLAGS = $(shell pkg-config --cflags $(PKGS))
-PKG_LIBS   = $(shell pkg-config --libs $(PKGS)) -pthread
+# what the archive needs, and of that only what a program uses
+PKG_LIBS   = -Wl,--as-needed $(shell pkg-config --libs $(PKGS)) -pthread
 
 WARN     := -Wall -Wextra -Werror -Wstrict-prototypes -Wmissing-prototypes -Wformat=2 -Wshadow -Wvla \
             -Wno-format-truncation # texts for people are cut on purpose

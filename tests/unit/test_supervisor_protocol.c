@@ -46,7 +46,7 @@ static void a_request_that_is_not_ours_is_refused(void **state)
 	q = good;
 	q.op = 0;
 	assert_int_equal(supervisor_request_check(&q, sizeof(q)), -EBADMSG);
-	q.op = SUPERVISOR_DETACH + 1;
+	q.op = SUPERVISOR_READ_AHEAD + 1;
 	assert_int_equal(supervisor_request_check(&q, sizeof(q)), -EBADMSG);
 	q = good;
 	q.flags = 2;
@@ -135,14 +135,15 @@ static void an_attach_gets_its_device_and_way(void **state)
 {
 	struct fake f = {.stale_first = true};
 	int fd = fake_start(&f);
-	char device[64], way[32];
+	struct privileged_device d = {.name = "one", .way = "auto", .identity = "", .index = -1};
 	struct err err = {0};
 
 	(void)state;
 	assert_int_equal(privileged_ready(fd, &err), 0);
-	assert_int_equal(privileged_attach(fd, "one", "auto", device, way, &err), 0);
-	assert_string_equal(device, "/dev/loop3");
-	assert_string_equal(way, "nbdfuse");
+	assert_int_equal(privileged_attach(fd, &d, &err), 0);
+	assert_string_equal(d.device, "/dev/loop3");
+	assert_string_equal(d.way_used, "nbdfuse");
+	assert_int_equal(d.nfds, 0);
 	fake_stop(&f, fd);
 }
 
@@ -173,14 +174,20 @@ static void names_too_long_are_never_sent(void **state)
 {
 	struct fake f = {0};
 	int fd = fake_start(&f);
-	char name[300], device[64], way[32];
+	char name[300];
+	struct privileged_device d = {.name = name, .way = "auto", .identity = "", .index = -1};
 	struct err err = {0};
 
 	(void)state;
 	memset(name, 'n', 299);
 	name[299] = 0;
-	assert_int_equal(privileged_attach(fd, name, "auto", device, way, &err), -ENAMETOOLONG);
-	assert_int_equal(privileged_attach(fd, "one", name, device, way, &err), -EINVAL);
+	assert_int_equal(privileged_attach(fd, &d, &err), -ENAMETOOLONG);
+	d.name = "one";
+	d.way = name;
+	assert_int_equal(privileged_attach(fd, &d, &err), -EINVAL);
+	d.way = "auto";
+	d.queues = SUPERVISOR_FDS_MAX + 1;
+	assert_int_equal(privileged_attach(fd, &d, &err), -EINVAL);
 	fake_stop(&f, fd);
 	assert_int_equal(f.requests, 0);
 }

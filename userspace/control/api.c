@@ -272,22 +272,26 @@ static int remove_patiently(struct api *a, const char *name, bool force, struct 
 
 static int attach(struct api *a, const char *way, struct export_info *e, struct err *err)
 {
-	char device[64] = "", used[32] = "";
+	struct privileged_device d = {.name = e->name,
+				      .way = way,
+				      .identity = e->digest,
+				      .len = (e->length + 4095) / 4096 * 4096,
+				      .index = -1};
 	int rc;
 
 	if (a->supervisor_fd < 0)
 		return err_set(err, -ENOTSUP,
 			       "this daemon runs without a supervisor and cannot attach");
-	rc = privileged_attach(a->supervisor_fd, e->name, way, device, used, err);
+	rc = privileged_attach(a->supervisor_fd, &d, err);
 	if (rc)
 		return rc;
-	rc = exports_set_device(a->exports, e->name, device, used);
+	rc = exports_set_device(a->exports, e->name, d.device, d.way_used);
 	if (rc) {
 		privileged_detach(a->supervisor_fd, e->name, true, NULL);
 		return err_set(err, rc, "export '%s' was removed meanwhile", e->name);
 	}
-	snprintf(e->device, sizeof(e->device), "%s", device);
-	snprintf(e->way, sizeof(e->way), "%s", used);
+	snprintf(e->device, sizeof(e->device), "%s", d.device);
+	snprintf(e->way, sizeof(e->way), "%s", d.way_used);
 	return 0;
 }
 

@@ -125,8 +125,35 @@ static void stop(struct supervisor *s, int signo)
 
 /* ---- requests ---- */
 
+struct answer_fds {
+	int fd[SUPERVISOR_FDS_MAX]; /* borrowed */
+};
+
+static int reply_send(int channel, const struct supervisor_reply *r, const struct answer_fds *f)
+{
+	union {
+		struct cmsghdr header;
+		char room[CMSG_SPACE(sizeof(int) * SUPERVISOR_FDS_MAX)];
+	} control = {0};
+	struct iovec iov = {.iov_base = (void *)r, .iov_len = sizeof(*r)};
+	struct msghdr m = {.msg_iov = &iov, .msg_iovlen = 1};
+
+	if (r->nfds) {
+		struct cmsghdr *c = &control.header;
+
+		m.msg_control = &control;
+		m.msg_controllen = CMSG_SPACE(r->nfds * sizeof(int));
+		c->cmsg_level = SOL_SOCKET;
+		c->cmsg_type = SCM_RIGHTS;
+		c->cmsg_len = CMSG_LEN(r->nfds * sizeof(int));
+		memcpy(CMSG_DATA(c), f->fd, r->nfds * sizeof(int));
+	}
+	/* never wait for a worker that does not read */
+	return sendmsg(channel, &m, MSG_DONTWAIT | MSG_NOSIGNAL) < 0 ? -errno : 0;
+}
+
 static void answer(struct supervisor *s, const struct supervisor_request *q,
-		   struct supervisor_reply *r)
+		   struct supervisor_reply *r, struct answer_fds *fds)
 {
 	const struct attachment *a = NULL;
 	struct err err = {0};
@@ -139,9 +166,12 @@ static void answer(struct supervisor *s, const struct supervisor_request *q,
 	} else if (q->op == SUPERVISOR_ATTACH) {
 		r->code =
 			devices_attach(&s->devices, q->name, q->way[0] ? q->way : "auto", &a, &err);
-	} else {
+	} else if (q->op == SUPERVISOR_DETACH) {
 		r->code = devices_detach(&s->devices, q->name, q->flags & SUPERVISOR_FORCE, &err);
+	} else {
+		r->code = err_set(&err, -ENOTSUP, "this supervisor has no observer");
 	}
+	(void)fds;
 	if (a) {
 		strcpy(r->device, a->device);
 		strncpy(r->way, a->way->name, sizeof(r->way) - 1);
@@ -157,6 +187,7 @@ static void on_request(struct supervisor *s)
 {
 	struct supervisor_request q;
 	struct supervisor_reply r = {.magic = SUPERVISOR_MAGIC, .version = SUPERVISOR_VERSION};
+	struct answer_fds fds;
 	ssize_t n = recv(s->worker.channel, &q, sizeof(q), MSG_DONTWAIT | MSG_TRUNC);
 	int rc;
 
@@ -173,10 +204,10 @@ static void on_request(struct supervisor *s)
 		return;
 	}
 	r.id = q.id;
-	answer(s, &q, &r);
-	/* never wait for a worker that does not read */
-	if (send(s->worker.channel, &r, sizeof(r), MSG_DONTWAIT | MSG_NOSIGNAL) < 0)
-		log_warn("supervisor", "the worker takes no reply", "why=\"%s\"", strerror(errno));
+	answer(s, &q, &r, &fds);
+	rc = reply_send(s->worker.channel, &r, &fds);
+	if (rc)
+		log_warn("supervisor", "the worker takes no reply", "why=\"%s\"", strerror(-rc));
 	if (q.op == SUPERVISOR_READY && s->ready) {
 		log_info("supervisor", "serving", "nbd=%s control=%s restarts=%u",
 			 s->cfg.nbd_socket, s->cfg.control_socket, s->in.restarts);

@@ -6,43 +6,80 @@
 #include <pthread.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <supervisor_protocol.h>
+#include <unistd.h>
 
 #include "base/clock.h"
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static uint32_t last_id; /* under lock */
 
+static void close_all(const int *fds, uint32_t n)
+{
+	for (uint32_t i = 0; i < n; i++)
+		close(fds[i]);
+}
+
+/* One record with its descriptors into @fds; its length, or a negative errno. */
+static ssize_t reply_take(int fd, struct supervisor_reply *reply, int *fds, uint32_t *nfds)
+{
+	union {
+		struct cmsghdr header;
+		char room[CMSG_SPACE(sizeof(int) * SUPERVISOR_FDS_MAX)];
+	} control;
+	struct iovec iov = {.iov_base = reply, .iov_len = sizeof(*reply)};
+	struct msghdr m = {.msg_iov = &iov,
+			   .msg_iovlen = 1,
+			   .msg_control = &control,
+			   .msg_controllen = sizeof(control)};
+	ssize_t n = recvmsg(fd, &m, MSG_DONTWAIT | MSG_TRUNC | MSG_CMSG_CLOEXEC);
+
+	*nfds = 0;
+	if (n < 0)
+		return -errno;
+	for (struct cmsghdr *c = CMSG_FIRSTHDR(&m); c; c = CMSG_NXTHDR(&m, c)) {
+		if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS)
+			continue;
+		*nfds = (uint32_t)((c->cmsg_len - CMSG_LEN(0)) / sizeof(int));
+		memcpy(fds, CMSG_DATA(c), *nfds * sizeof(int));
+	}
+	return n;
+}
+
 /* The reply to @id; one to an earlier request that timed out is passed over. */
-static int reply_wait(int fd, uint32_t id, struct supervisor_reply *reply)
+static int reply_wait(int fd, uint32_t id, struct supervisor_reply *reply, int *fds)
 {
 	uint64_t end = clock_now_ns() + PRIVILEGED_WAIT_MS * NSEC_PER_MSEC;
 
 	for (;;) {
 		struct pollfd p = {.fd = fd, .events = POLLIN};
 		uint64_t now = clock_now_ns();
+		uint32_t nfds;
 		ssize_t n;
 
 		if (now >= end)
 			return -ETIMEDOUT;
 		if (poll(&p, 1, (int)((end - now) / NSEC_PER_MSEC) + 1) <= 0)
 			continue;
-		n = recv(fd, reply, sizeof(*reply), MSG_DONTWAIT | MSG_TRUNC);
-		if (n < 0 && (errno == EINTR || errno == EAGAIN))
+		n = reply_take(fd, reply, fds, &nfds);
+		if (n == -EINTR || n == -EAGAIN)
 			continue;
 		if (n <= 0)
-			return n ? -errno : -EPIPE;
-		if (supervisor_reply_check(reply, (size_t)n))
+			return n ? (int)n : -EPIPE;
+		if (supervisor_reply_check(reply, (size_t)n) || reply->nfds != nfds) {
+			close_all(fds, nfds);
 			return -EBADMSG;
+		}
 		if (reply->id == id)
 			return 0;
+		close_all(fds, nfds);
 	}
 }
 
-static int ask(int fd, struct supervisor_request *q, struct supervisor_reply *reply,
+/* @fds (SUPERVISOR_FDS_MAX) may be NULL where the reply brings none. */
+static int ask(int fd, struct supervisor_request *q, struct supervisor_reply *reply, int *fds,
 	       struct err *err)
 {
-	int rc = 0;
+	int scratch[SUPERVISOR_FDS_MAX], rc = 0;
 
 	q->magic = SUPERVISOR_MAGIC;
 	q->version = SUPERVISOR_VERSION;
@@ -51,10 +88,14 @@ static int ask(int fd, struct supervisor_request *q, struct supervisor_reply *re
 	if (send(fd, q, sizeof(*q), MSG_NOSIGNAL) != (ssize_t)sizeof(*q))
 		rc = -errno;
 	else
-		rc = reply_wait(fd, q->id, reply);
+		rc = reply_wait(fd, q->id, reply, fds ? fds : scratch);
 	pthread_mutex_unlock(&lock);
 	if (rc)
 		return err_set(err, rc, "the supervisor does not answer: %s", strerror(-rc));
+	if (!fds || reply->code) {
+		close_all(fds ? fds : scratch, reply->nfds);
+		reply->nfds = 0;
+	}
 	if (reply->code)
 		return err_set(err, reply->code, "%s", reply->text);
 	return 0;
@@ -69,23 +110,28 @@ static int name_put(struct supervisor_request *q, const char *name, struct err *
 	return 0;
 }
 
-int privileged_attach(int fd, const char *export_name, const char *way, char device[64],
-		      char way_used[32], struct err *err)
+int privileged_attach(int fd, struct privileged_device *d, struct err *err)
 {
-	struct supervisor_request q = {.op = SUPERVISOR_ATTACH};
+	struct supervisor_request q = {
+		.op = SUPERVISOR_ATTACH, .queues = d->queues, .index = d->index, .value = {d->len}};
 	struct supervisor_reply reply;
-	int rc = name_put(&q, export_name, err);
+	int rc = name_put(&q, d->name, err);
 
 	if (rc)
 		return rc;
-	if (strlen(way) >= sizeof(q.way))
-		return err_set(err, -EINVAL, "no attach way is called %.40s", way);
-	strcpy(q.way, way);
-	rc = ask(fd, &q, &reply, err);
+	if (strlen(d->way) >= sizeof(q.way))
+		return err_set(err, -EINVAL, "no attach way is called %.40s", d->way);
+	if (d->queues > SUPERVISOR_FDS_MAX)
+		return err_set(err, -EINVAL, "--queues %u: at most %d", d->queues,
+			       SUPERVISOR_FDS_MAX);
+	strcpy(q.way, d->way);
+	strncpy(q.identity, d->identity, sizeof(q.identity) - 1);
+	rc = ask(fd, &q, &reply, d->fds, err);
 	if (rc)
 		return rc;
-	memcpy(device, reply.device, sizeof(reply.device));
-	memcpy(way_used, reply.way, sizeof(reply.way));
+	d->nfds = reply.nfds;
+	memcpy(d->device, reply.device, sizeof(reply.device));
+	memcpy(d->way_used, reply.way, sizeof(reply.way));
 	return 0;
 }
 
@@ -96,7 +142,7 @@ int privileged_detach(int fd, const char *export_name, bool force, struct err *e
 	struct supervisor_reply reply;
 	int rc = name_put(&q, export_name, err);
 
-	return rc ? rc : ask(fd, &q, &reply, err);
+	return rc ? rc : ask(fd, &q, &reply, NULL, err);
 }
 
 int privileged_ready(int fd, struct err *err)
@@ -104,5 +150,73 @@ int privileged_ready(int fd, struct err *err)
 	struct supervisor_request q = {.op = SUPERVISOR_READY};
 	struct supervisor_reply reply;
 
-	return ask(fd, &q, &reply, err);
+	return ask(fd, &q, &reply, NULL, err);
+}
+
+int privileged_observer(int fd, int *fds, uint32_t max_fds, uint32_t *hooks,
+			char line[SUPERVISOR_TEXT_LEN], struct err *err)
+{
+	struct supervisor_request q = {.op = SUPERVISOR_OBSERVER};
+	struct supervisor_reply reply = {0};
+	int got[SUPERVISOR_FDS_MAX];
+	int rc = ask(fd, &q, &reply, got, err);
+
+	if (rc) {
+		memcpy(line, reply.text, sizeof(reply.text));
+		return rc;
+	}
+	if (reply.nfds != max_fds) {
+		close_all(got, reply.nfds);
+		return err_set(err, -EBADMSG, "the supervisor sent %u maps", reply.nfds);
+	}
+	memcpy(fds, got, reply.nfds * sizeof(int));
+	memcpy(line, reply.text, sizeof(reply.text));
+	*hooks = (uint32_t)reply.value[0];
+	return 0;
+}
+
+int privileged_watch(int fd, const char *export_name, uint64_t len, struct privileged_watch *out,
+		     struct err *err)
+{
+	struct supervisor_request q = {.op = SUPERVISOR_WATCH, .value = {len}};
+	struct supervisor_reply reply;
+	int fds[SUPERVISOR_FDS_MAX], rc = name_put(&q, export_name, err);
+
+	if (!rc)
+		rc = ask(fd, &q, &reply, fds, err);
+	if (rc)
+		return rc;
+	if (reply.nfds != 1) {
+		close_all(fds, reply.nfds);
+		return err_set(err, -EBADMSG, "the supervisor sent %u heat maps", reply.nfds);
+	}
+	*out = (struct privileged_watch){.heat_fd = fds[0],
+					 .slot = (uint32_t)reply.value[0],
+					 .heat_shift = (uint32_t)reply.value[1],
+					 .cells = (uint32_t)reply.value[2],
+					 .generation = (uint32_t)reply.value[3]};
+	return 0;
+}
+
+int privileged_unwatch(int fd, const char *export_name)
+{
+	struct supervisor_request q = {.op = SUPERVISOR_UNWATCH};
+	struct supervisor_reply reply;
+	int rc = name_put(&q, export_name, NULL);
+
+	return rc ? rc : ask(fd, &q, &reply, NULL, NULL);
+}
+
+int privileged_read_ahead(int fd, const char *export_name, uint64_t kb, uint64_t *now,
+			  struct err *err)
+{
+	struct supervisor_request q = {.op = SUPERVISOR_READ_AHEAD, .value = {kb}};
+	struct supervisor_reply reply;
+	int rc = name_put(&q, export_name, err);
+
+	if (!rc)
+		rc = ask(fd, &q, &reply, NULL, err);
+	if (!rc)
+		*now = reply.value[0];
+	return rc;
 }

@@ -7,20 +7,58 @@
 #define WORKER_PRIVILEGED_H
 
 #include <stdbool.h>
+#include <stdint.h>
+#include <supervisor_protocol.h>
 
 #include "base/err.h"
 
 #define PRIVILEGED_WAIT_MS 40000
 
-/* Put a device on an export that is served. @way: "auto" or a way's name. An export that has one
- * gets the same again. -ENOTSUP: the way cannot work here, and the text says what it lacks. */
-int privileged_attach(int fd, const char *export_name, const char *way, char device[64],
-		      char way_used[32], struct err *err);
+struct privileged_device {
+	/* asked for */
+	const char *name;     /* of the export */
+	const char *way;      /* "auto" or a way's name */
+	const char *identity; /* of the image, for the device's name; "" = none */
+	uint64_t len;	      /* bytes, a multiple of 4,096 */
+	uint32_t queues;      /* 0 = as the supervisor sees fit */
+	int32_t index;	      /* of the device wanted, -1 = any */
+	/* given */
+	char device[SUPERVISOR_DEVICE_LEN];
+	char way_used[SUPERVISOR_WAY_LEN];
+	/* Connected sockets, the caller's from now on, on which the kernel's requests arrive with
+	 * no handshake before them. None when the way connects through the NBD socket, and none
+	 * when the device stood already and its connections live. */
+	int fds[SUPERVISOR_FDS_MAX];
+	uint32_t nfds;
+};
+
+/* Put a device on an export that is served. An export that has one gets the same again; one whose
+ * connections died gets new ones. -ENOTSUP: the way cannot work here, and the text says what it
+ * lacks; -EBUSY: the device wanted is another's. */
+int privileged_attach(int fd, struct privileged_device *d, struct err *err);
 
 /* Take it away. -EBUSY: mounted or open (the text says by whom), unless @force. -ENOENT. */
 int privileged_detach(int fd, const char *export_name, bool force, struct err *err);
 
 /* Serving. */
 int privileged_ready(int fd, struct err *err);
+
+/* The observer's maps (observe/loader.h), the caller's to close; hooks, and the line that tells
+ * them. -ENOTSUP: off, and @line says why. */
+int privileged_observer(int fd, int *fds, uint32_t max_fds, uint32_t *hooks,
+			char line[SUPERVISOR_TEXT_LEN], struct err *err);
+
+struct privileged_watch {
+	int heat_fd; /* the caller's */
+	uint32_t slot, heat_shift, cells, generation;
+};
+int privileged_watch(int fd, const char *export_name, uint64_t len, struct privileged_watch *out,
+		     struct err *err);
+int privileged_unwatch(int fd, const char *export_name);
+
+/* read_ahead_kb of the export's device: set it unless @kb is UINT64_MAX; *now is what it is after.
+ * -EINVAL where the kernel refuses. */
+int privileged_read_ahead(int fd, const char *export_name, uint64_t kb, uint64_t *now,
+			  struct err *err);
 
 #endif
