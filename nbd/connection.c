@@ -432,10 +432,20 @@ static enum nbd_pause connection_end(struct nbd_connection *c)
 	return c->in_flight ? NBD_PAUSE_READS : NBD_PAUSE_END;
 }
 
+/* Two looks at the clock a turn, however many reads it answered. */
+static void note_latency(struct nbd_connection *c, uint64_t began_ns)
+{
+	if (c->served && c->thread->resident_latency)
+		histogram_add(c->thread->resident_latency, clock_now_ns() - began_ns, c->served);
+}
+
 static enum nbd_pause connection_transmit(struct nbd_connection *c)
 {
 	enum nbd_pause pause = NBD_GO_ON, flushed;
+	uint64_t began_ns = clock_now_ns();
 	struct share done = {0};
+
+	c->served = 0;
 
 	while (!pause) {
 		if (c->body.kind != NBD_BODY_NONE)
@@ -452,9 +462,9 @@ static enum nbd_pause connection_transmit(struct nbd_connection *c)
 	if (done.requests)
 		atomic_fetch_add_explicit(&c->thread->requests, done.requests,
 					  memory_order_relaxed);
-	if (pause == NBD_PAUSE_END || pause == NBD_PAUSE_OUTPUT)
-		return pause;
-	flushed = connection_flush(c);
+	flushed = pause == NBD_PAUSE_END || pause == NBD_PAUSE_OUTPUT ? NBD_GO_ON
+								      : connection_flush(c);
+	note_latency(c, began_ns);
 	return flushed ? flushed : pause;
 }
 

@@ -58,7 +58,8 @@ struct nbd_buffers {
 
 struct nbd_thread {
 	struct nbd_server *server;
-	struct nbd_budget *budget; /* the server's */
+	struct nbd_budget *budget;	    /* the server's */
+	struct histogram *resident_latency; /* the server's owner's; may be NULL */
 	struct loop *loop;
 	uint32_t idx;
 	_Atomic uint32_t open; /* connections, and those on their way here */
@@ -124,6 +125,7 @@ struct nbd_connection {
 	uint32_t in_flight;
 	struct nbd_miss_line done;  /* hold data, are to be answered */
 	struct nbd_miss_line again; /* let go of their data: read them from the store */
+	uint32_t served;	    /* reads answered from the store in this turn */
 	bool waiting;		    /* in the budget's line, or its grant is on the way */
 	struct nbd_budget_wait wait;
 	uint64_t grant; /* bytes given by the budget and not used yet */

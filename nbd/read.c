@@ -327,6 +327,7 @@ enum nbd_pause nbd_read_serve(struct nbd_connection *c, const struct nbd_request
 		put_read_header(c, r);
 		c->body = (struct nbd_body){NBD_BODY_FILE, r->off, r->len, NULL};
 	}
+	c->served++;
 	if (first)
 		e->ops->served(e, r->off, r->len);
 	return NBD_GO_ON;

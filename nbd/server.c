@@ -291,6 +291,7 @@ static struct data_thread *thread_new(struct nbd_server *s, uint32_t idx)
 		return NULL;
 	t->nbd.server = s;
 	t->nbd.budget = &s->budget;
+	t->nbd.resident_latency = s->cfg.resident_latency;
 	t->nbd.idx = idx;
 	LIST_INIT(&t->nbd.connections);
 	TAILQ_INIT(&t->nbd.runnable);

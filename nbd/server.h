@@ -6,6 +6,7 @@
 #define NBD_SERVER_H
 
 #include "base/err.h"
+#include "base/histogram.h"
 #include "base/loop.h"
 #include "nbd/export.h"
 
@@ -19,6 +20,9 @@ struct nbd_server_config {
 	uint64_t miss_memory;	  /* most bytes of reads waiting for a fill, over all connections;
 				   * when reached, sockets are not read (one read always passes) */
 	struct nbd_directory *directory;
+	/* Of reads that were resident: from the turn in which a request came to when all of that
+	 * turn's replies left. May be NULL. */
+	struct histogram *resident_latency;
 	/* Run by each data thread around its sleep (may be NULL): quiescent-state marks. Replies
 	 * were sent before before_sleep; nothing that resident() said is used after it. */
 	void (*before_sleep)(void *arg, uint32_t thread);

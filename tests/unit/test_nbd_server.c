@@ -217,6 +217,7 @@ static struct bed {
 	char path[64];
 	int listen_fd;
 	atomic_int sleeps, wakes;
+	struct histogram latency;
 } bed;
 
 static void count_sleep(void *arg, uint32_t thread)
@@ -246,6 +247,7 @@ static void restart(uint64_t miss_memory, uint32_t max_connections)
 		.max_connections = max_connections,
 		.miss_memory = miss_memory,
 		.directory = &directory,
+		.resident_latency = &bed.latency,
 		.before_sleep = count_sleep,
 		.after_sleep = count_wake,
 	};
@@ -516,6 +518,31 @@ static void missing_reads_bring_their_bytes(void **state)
 	atomic_store(&exports[0].residence, NOTHING);
 	expect_reads_of_all_lens(fd);
 	assert_int_equal(atomic_load(&exports[0].served), 0);
+	close(fd);
+}
+
+static uint64_t latencies_noted(void)
+{
+	struct histogram_view v = {0};
+
+	histogram_merge(&bed.latency, &v);
+	return v.count;
+}
+
+static void latency_is_noted_for_each_resident_read_and_for_no_miss(void **state)
+{
+	int fd = open_export("one");
+
+	(void)state;
+	memset(&bed.latency, 0, sizeof(bed.latency));
+	for (int i = 0; i < 5; i++)
+		expect_read(fd, i * 4096, 4096);
+	expect_read(fd, 0, 1 << 20);
+	eventually(latencies_noted() == 6);
+	atomic_store(&exports[0].residence, NOTHING);
+	expect_read(fd, 0, 4096);
+	expect_read(fd, 4096, 4096); /* the turn of the one before has ended */
+	assert_int_equal(latencies_noted(), 6);
 	close(fd);
 }
 
@@ -1024,6 +1051,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		T(resident_reads_bring_their_bytes),
 		T(missing_reads_bring_their_bytes),
+		T(latency_is_noted_for_each_resident_read_and_for_no_miss),
 		T(structured_reads_bring_their_bytes),
 		T(pipelined_reads_come_each_with_its_own_bytes),
 		T(failed_miss_is_an_error_and_the_connection_lives),

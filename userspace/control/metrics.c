@@ -55,6 +55,34 @@ static void store_print(const struct worker_status *w, FILE *out)
 	       "Blocks verified again after an unclean stop.", w->store_rechecks);
 }
 
+#define OCTAVES_A_BUCKET 2 /* each bucket ends at four times the one before */
+
+static void seconds_of_source(FILE *out, const char *source, const struct histogram_view *v)
+{
+	static const char name[] = "cairn_read_seconds";
+
+	for (uint32_t i = 0; i <= HISTOGRAM_OCTAVES; i += OCTAVES_A_BUCKET)
+		fprintf(out, "%s_bucket{source=\"%s\",le=\"%.6f\"} %" PRIu64 "\n", name, source,
+			(double)(1ULL << i) / 1e6, histogram_below(v, i));
+	fprintf(out, "%s_bucket{source=\"%s\",le=\"+Inf\"} %" PRIu64 "\n", name, source, v->count);
+	fprintf(out, "%s_sum{source=\"%s\"} %.9f\n", name, source, (double)v->sum_ns / 1e9);
+	fprintf(out, "%s_count{source=\"%s\"} %" PRIu64 "\n", name, source, v->count);
+}
+
+static void latency_print(struct api *a, FILE *out)
+{
+	struct latency_view v;
+
+	exports_latency(a->exports, &v);
+	head(out, "cairn_read_seconds", "histogram",
+	     "Time from a read's arrival to its reply, by the farthest source it needed.");
+	seconds_of_source(out, "local", &v.local);
+	seconds_of_source(out, "origin", &v.origin);
+	head(out, "cairn_reader_stall_seconds_total", "counter",
+	     "Time that readers waited for bytes that were not in the store.");
+	fprintf(out, "cairn_reader_stall_seconds_total %.6f\n", (double)v.stall_ns / 1e9);
+}
+
 void metrics_print(struct api *a, FILE *out)
 {
 	struct worker_status w = {0};
@@ -75,6 +103,7 @@ void metrics_print(struct api *a, FILE *out)
 	       t.read_errors);
 	single(out, "cairn_verify_failures_total", "counter",
 	       "Blocks that did not match their hash.", w.verify_failures);
+	latency_print(a, out);
 	origin_print(out);
 	store_print(&w, out);
 	single(out, "cairn_nbd_connections", "gauge", "Open NBD connections.", t.connections);

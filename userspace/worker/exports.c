@@ -175,7 +175,7 @@ static int make_volume(struct exports *x, const char *url, const char *name, boo
 
 	if (rc)
 		return rc;
-	rc = volume_new(name, &source, x->fill, x->cfg->readahead, out, err);
+	rc = volume_new(name, &source, x->fill, x->cfg->readahead, &x->latency, out, err);
 	if (rc)
 		return rc;
 	snprintf((*out)->url, sizeof((*out)->url), "%s", url);
@@ -341,6 +341,14 @@ void exports_status(struct exports *x, struct worker_status *out)
 	snprintf(out->event_loop, sizeof(out->event_loop), "%s", x->event_loop);
 	out->uptime_ms = (clock_now_ns() - x->started_ns) / NSEC_PER_MSEC;
 	out->rss_bytes = resident_bytes();
+}
+
+void exports_latency(struct exports *x, struct latency_view *out)
+{
+	memset(out, 0, sizeof(*out));
+	histogram_merge(&x->latency.local, &out->local);
+	histogram_merge(&x->latency.origin, &out->origin);
+	out->stall_ns = atomic_load(&x->latency.stall_ns);
 }
 
 /* ---- for the NBD server ---- */

@@ -10,6 +10,7 @@
 #include "base/config.h"
 #include "base/err.h"
 #include "nbd/export.h"
+#include "worker/latency.h"
 
 struct exports;
 
@@ -63,5 +64,8 @@ int exports_find(struct exports *x, const char *name_url_or_device, struct expor
 int exports_list(struct exports *x, struct export_info **out, size_t *n);
 
 void exports_status(struct exports *x, struct worker_status *out);
+
+/* Of all exports since the worker's start. */
+void exports_latency(struct exports *x, struct latency_view *out);
 
 #endif

@@ -19,6 +19,7 @@ struct exports {
 	struct store *store;
 	struct fill *fill;
 	struct opener opener;
+	struct latency latency;
 	struct nbd_directory directory;
 	struct nbd_server *server; /* set once it runs */
 	int roster_fd;

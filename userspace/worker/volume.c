@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/log.h"
 #include "nbd/protocol.h"
 
@@ -16,11 +17,13 @@ struct volume_read {
 	struct volume *volume;
 	struct nbd_read *nbd;
 	struct loop *loop; /* the data thread's */
+	uint64_t began_ns;
 	struct loop_read cold;
 	struct loop_post back;
 	_Atomic uint32_t open; /* fills not yet ended */
 	_Atomic int rc;
 	_Atomic uint64_t origin_bytes;
+	bool filled; /* fills were asked for it */
 	uint32_t nfills;
 	struct fill_read fills[];
 };
@@ -139,6 +142,17 @@ static void volume_served(struct nbd_export *e, uint64_t off, uint32_t len)
 
 /* ---- misses ---- */
 
+static void note_latency(const struct volume_read *r, int rc, uint64_t from_origin)
+{
+	uint64_t ns = clock_now_ns() - r->began_ns;
+	struct latency *l = r->volume->latency;
+
+	if (r->filled)
+		atomic_fetch_add_explicit(&l->stall_ns, ns, memory_order_relaxed);
+	if (!rc)
+		histogram_add(from_origin ? &l->origin : &l->local, ns, 1);
+}
+
 static void read_end(struct loop_post *p)
 {
 	struct volume_read *r =
@@ -148,6 +162,7 @@ static void read_end(struct loop_post *p)
 	struct nbd_read *nbd = r->nbd;
 	int rc = atomic_load(&r->rc);
 
+	note_latency(r, rc, from_origin);
 	if (rc) {
 		atomic_fetch_add(&v->read_errors, 1);
 	} else {
@@ -179,6 +194,7 @@ static void start_fills(struct volume_read *r)
 {
 	uint64_t at = r->nbd->off, end = at + r->nbd->len;
 
+	r->filled = true;
 	atomic_store(&r->open, r->nfills);
 	for (uint32_t i = 0; i < r->nfills; i++) {
 		uint64_t stop = (at / STORE_EXTENT + 1) * STORE_EXTENT;
@@ -268,6 +284,7 @@ static void volume_read(struct nbd_export *e, struct nbd_read *nbd, struct loop 
 	r->volume = volume_ref(v);
 	r->nbd = nbd;
 	r->loop = l;
+	r->began_ns = clock_now_ns();
 	r->nfills = n;
 	r->back.fn = read_end;
 	if (!start_cold(r))
@@ -348,7 +365,8 @@ static const struct nbd_export_ops volume_ops = {
 };
 
 int volume_new(const char *name, struct image_source **source, struct fill *fill,
-	       uint64_t readahead_max, struct volume **out, struct err *err)
+	       uint64_t readahead_max, struct latency *latency, struct volume **out,
+	       struct err *err)
 {
 	struct volume *v = calloc(1, sizeof(*v));
 
@@ -360,6 +378,7 @@ int volume_new(const char *name, struct image_source **source, struct fill *fill
 	v->source = *source;
 	*source = NULL;
 	v->fill = fill;
+	v->latency = latency;
 	v->refs = 1;
 	pthread_mutex_init(&v->lock, NULL);
 	v->readahead.size = v->source->device_len;

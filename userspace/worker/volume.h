@@ -14,6 +14,7 @@
 #include "fill/readahead.h"
 #include "image/source.h"
 #include "nbd/export.h"
+#include "worker/latency.h"
 
 #define VOLUME_STRIPES 16 /* of the hit counters: data threads do not share a cache line */
 
@@ -21,6 +22,7 @@ struct volume {
 	struct nbd_export export;
 	struct image_source *source;
 	struct fill *fill;
+	struct latency *latency; /* the worker's */
 	_Atomic uint32_t refs;
 	struct {
 		_Atomic uint64_t reads, bytes;
@@ -40,9 +42,10 @@ struct volume {
 	char device[64], way[32];
 };
 
-/* Consumes @source (also on error). @readahead_max in bytes. */
+/* Consumes @source (also on error). @readahead_max in bytes. @latency outlives it. */
 int volume_new(const char *name, struct image_source **source, struct fill *fill,
-	       uint64_t readahead_max, struct volume **out, struct err *err);
+	       uint64_t readahead_max, struct latency *latency, struct volume **out,
+	       struct err *err);
 struct volume *volume_ref(struct volume *v);
 void volume_unref(struct volume *v);
 

@@ -114,6 +114,7 @@ static int start_server(struct worker *w, struct err *err)
 				      .max_connections = (uint32_t)w->cfg->nbd_max_connections,
 				      .miss_memory = w->cfg->nbd_miss_memory,
 				      .directory = &w->exports.directory,
+				      .resident_latency = &w->exports.latency.local,
 				      .before_sleep = data_thread_sleeps,
 				      .after_sleep = data_thread_wakes,
 				      .turn_arg = w};
