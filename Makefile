@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # make [V=1]      build/cairnd and build/cairn
-# make test       every test, with its own set-up        make unit|system   a part of it
+# make test       every test, with its own set-up        make unit|system|vm   a part of it
+# make test-kernels   the VM tests on Debian's own kernel and on that of its backports
 # make demo       the main job on real input             make bench         figures, beside the peers
 # make tsan       the tests in which threads meet, under ThreadSanitizer
 # make install DESTDIR= PREFIX=    make format    make lint    make clean
@@ -127,6 +128,13 @@ test:
 	$(Q)$(MAKE) --no-print-directory unit
 	$(Q)$(MAKE) --no-print-directory system
 	$(Q)$(MAKE) --no-print-directory system LOOP=epoll
+	$(Q)$(MAKE) --no-print-directory vm
+
+test-kernels:
+	$(Q)tests/setup
+	$(Q)tests/vm/kernel 6.12
+	$(Q)$(MAKE) --no-print-directory vm KERNEL=6.1
+	$(Q)$(MAKE) --no-print-directory vm KERNEL=6.12
 
 demo:
 	$(Q)tests/setup $(if $(filter file,$(ORIGIN)),--no-azurite)
@@ -143,7 +151,20 @@ system: all $(BUILD)/system/origin_azurite.san
 
 $(BUILD)/system/origin_azurite.san: PKG_LIBS += -lcmocka
 
-.PHONY: all unit-build format lint clean test demo unit system
+# In guests, with a kernel that tests/vm/kernel fetched. TEST=nbd for one alone; KERNEL=6.12 for another.
+KERNEL ?= 6.1
+VM_PROGRAMS := $(patsubst tests/vm/%.c,$(BUILD)/vm/bin/%,$(wildcard tests/vm/*.c))
+$(BUILD)/vm/bin/%: $(BUILD)/obj/tests/vm/%.o $(BUILD)/obj/libcairn.a
+	$(call say,LINK,$@)
+	$(Q)mkdir -p $(@D)
+	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(PKG_LIBS)
+vm: all $(VM_PROGRAMS)
+	$(Q)tests/vm/kernel $(KERNEL)
+	$(Q)tests/vm/root $(KERNEL) $(BUILD)/cairnd $(BUILD)/cairn $(VM_PROGRAMS)
+	$(if $(TEST)$(filter-out 6.1,$(KERNEL)),,$(Q)tests/vm/check_run)
+	$(Q)tests/vm/run --kernel $(KERNEL) $(TEST)
+
+.PHONY: all unit-build format lint clean test test-kernels demo unit system vm
 
 # ---- install ----
 
