@@ -100,8 +100,22 @@ that_no_daemon_is_said_with_the_socket_and_the_remedy() {
 }
 
 that_the_control_socket_is_for_its_owner_only() {
-	cairnd_start a
+	cairnd_start a daemon.control_group=no-such-group
 	assert_eq "$(stat -c %a "$T/d/a/c.sock")" 600 "mode of the control socket"
+}
+
+that_the_control_group_may_ask_and_not_change() {
+	local in_group=(setpriv --reuid nobody --regid nogroup --clear-groups --inh-caps=-all)
+	need_root
+	need_tool setpriv
+	head -c 65536 /dev/urandom >"$T/blob"
+	cairnd_start g daemon.control_group=nogroup
+	assert_eq "$(stat -c '%a %G' "$T/d/g/c.sock")" '660 nogroup' "the control socket"
+	"${in_group[@]}" "$CAIRN" --socket "$T/d/g/c.sock" status >"$T/stdout"
+	assert_fails 'needs root' "${in_group[@]}" "$CAIRN" --socket "$T/d/g/c.sock" export "file://$T/blob"
+	assert_fails 'needs root' "${in_group[@]}" "$CAIRN" --socket "$T/d/g/c.sock" detach blob
+	D=g cairn export "file://$T/blob"
+	D=g cairnd_stop
 }
 
 that_a_second_daemon_on_the_same_socket_is_refused() {

@@ -47,6 +47,9 @@ struct config_key {
 static const struct config_key keys[] = {
 	{"daemon", "control_socket", KEY_SOCKET, TEXT(control_socket), "/run/cairn/control.sock",
 	 NULL, "Where the cairn command reaches the daemon."},
+	{"daemon", "control_group", KEY_TEXT, TEXT(control_group), "cairn", NULL,
+	 "Members of this group, if there is one, may ask what is served; changing it is for "
+	 "root."},
 	{"daemon", "runtime_dir", KEY_PATH, TEXT(runtime_dir), "/run/cairn", NULL,
 	 "Mount points and pid files of attached devices; a tmpfs is right."},
 	{"daemon", "metrics_listen", KEY_ADDRESS, TEXT(metrics_listen), "", NULL,

@@ -51,7 +51,9 @@ static int daemon_connect(const char *path, struct err *err)
 	close(fd);
 	if (rc == -EACCES)
 		return err_set(err, rc,
-			       "%s: permission denied; run as root or as the daemon's user", path);
+			       "%s: permission denied; run as root or as the daemon's user, or for "
+			       "status join the group that [daemon] control_group names",
+			       path);
 	if (rc == -ENOENT || rc == -ECONNREFUSED)
 		return err_set(err, rc,
 			       "no cairnd listens on %s; start it (systemctl start cairnd, or "

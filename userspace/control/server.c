@@ -86,6 +86,20 @@ static bool is_forced(struct MHD_Connection *conn)
 	return v && (strcmp(v, "1") == 0 || strcmp(v, "true") == 0);
 }
 
+/* Others than root and the daemon's user come in by [daemon] control_group, and may only ask: a
+ * file:// URL would be read with the daemon's rights. */
+static bool may_change(struct MHD_Connection *conn)
+{
+	const union MHD_ConnectionInfo *info =
+		MHD_get_connection_info(conn, MHD_CONNECTION_INFO_CONNECTION_FD);
+	struct ucred who;
+	socklen_t len = sizeof(who);
+
+	if (!info || getsockopt(info->connect_fd, SOL_SOCKET, SO_PEERCRED, &who, &len))
+		return false;
+	return who.uid == 0 || who.uid == geteuid();
+}
+
 static enum MHD_Result on_request(void *arg, struct MHD_Connection *conn, const char *path,
 				  const char *method, const char *version, const char *data,
 				  size_t *len, void **state)
@@ -107,6 +121,10 @@ static enum MHD_Result on_request(void *arg, struct MHD_Connection *conn, const 
 	}
 	if (u->too_long)
 		api_reply_error(&r, 413, -EFBIG, "the body is longer than 64 KiB");
+	else if (strcmp(method, "GET") != 0 && !may_change(conn))
+		api_reply_error(&r, 403, -EPERM,
+				"changing what is served needs root or the daemon's user; members "
+				"of [daemon] control_group may ask only");
 	else
 		api_call(&c->api, method, path, is_forced(conn), u->body, &r);
 	return reply_send(conn, &r);

@@ -2,6 +2,7 @@
 #include "supervisor/listen.h"
 
 #include <errno.h>
+#include <grp.h>
 #include <limits.h>
 #include <stdio.h>
 #include <string.h>
@@ -118,4 +119,15 @@ int listen_unix(const char *path, const char *key, struct err *err)
 		return err_set(err, rc, "can't listen on %s: %s", path, strerror(-rc));
 	}
 	return fd;
+}
+
+int listen_share(const char *path, const char *group)
+{
+	struct group *g = getgrnam(group);
+
+	if (!g)
+		return -ENOENT;
+	if (chown(path, (uid_t)-1, g->gr_gid) || chmod(path, 0660))
+		return -errno;
+	return 0;
 }

@@ -10,6 +10,10 @@
  * @key names the setting in errors. */
 int listen_unix(const char *path, const char *key, struct err *err);
 
+/* Let @group connect, too. Without such a group, or without the right to give the socket to it, the
+ * socket stays its owner's: -ENOENT, -EPERM, which is no reason to fail. */
+int listen_share(const char *path, const char *group);
+
 /* Every missing folder of @path, 0755. */
 int folder_make(const char *path, struct err *err);
 

@@ -338,6 +338,9 @@ static int start(struct supervisor *s, struct err *err)
 	s->in.control_listen = listen_unix(s->cfg.control_socket, "[daemon] control_socket", err);
 	if (s->in.control_listen < 0)
 		return s->in.control_listen;
+	if (listen_share(s->cfg.control_socket, s->cfg.control_group))
+		log_info("supervisor", "the control socket is for its owner only",
+			 "control_group=%s", s->cfg.control_group);
 	s->in.nbd_listen = listen_unix(s->cfg.nbd_socket, "[nbd] socket", err);
 	if (s->in.nbd_listen < 0)
 		return s->in.nbd_listen;
