@@ -4,7 +4,8 @@
 # make test-kernels   the VM tests on Debian's own kernel and on that of its backports
 # make demo       the main job on real input             make bench         figures, beside the peers
 # make tsan       the tests in which threads meet, under ThreadSanitizer
-# make install DESTDIR= PREFIX=    make format    make lint    make clean
+# make install DESTDIR= PREFIX=    make man    make deb (a Debian package in build/deb)
+# make format    make lint    make clean
 PREFIX  ?= /usr/local
 DESTDIR ?=
 CC      ?= gcc
@@ -166,19 +167,58 @@ vm: all $(VM_PROGRAMS)
 
 .PHONY: all unit-build format lint clean test test-kernels demo unit system vm
 
-# ---- install ----
+# ---- man pages, install, package ----
+
+MAN := $(patsubst docs/man/%.scd,$(BUILD)/man/%,$(wildcard docs/man/*.scd))
+$(BUILD)/man/%: docs/man/%.scd Makefile
+	$(call say,MAN,$@)
+	$(Q)mkdir -p $(@D)
+	$(Q)sed 's|@VERSION@|$(VERSION)|' $< | scdoc > $@.new
+	$(Q)mv $@.new $@
+
+# The keys are those that cairnd knows.
+$(BUILD)/man/cairnd.conf.5: docs/man/cairnd.conf.5.scd docs/man/keys.awk $(BUILD)/cairnd Makefile
+	$(call say,MAN,$@)
+	$(Q)mkdir -p $(@D)
+	$(Q)$(BUILD)/cairnd -c /dev/null --print-config | awk -f docs/man/keys.awk - $< | \
+		sed 's|@VERSION@|$(VERSION)|' | scdoc > $@.new
+	$(Q)mv $@.new $@
+man: $(MAN)
+
+UNITDIR ?= $(PREFIX)/lib/systemd/system
+SHARE   := $(DESTDIR)$(PREFIX)/share
 
 # An existing cairnd.conf is the operator's and stays.
-install: all
+install: all man
 	install -D -m 0755 $(BUILD)/cairn $(DESTDIR)$(PREFIX)/bin/cairn
 	install -D -m 0755 $(BUILD)/cairnd $(DESTDIR)$(PREFIX)/sbin/cairnd
-	install -d $(DESTDIR)$(PREFIX)/lib/systemd/system $(DESTDIR)/etc/cairn
-	sed 's|@sbindir@|$(PREFIX)/sbin|' deploy/systemd/cairnd.service \
-		> $(DESTDIR)$(PREFIX)/lib/systemd/system/cairnd.service
+	install -d $(DESTDIR)$(UNITDIR) $(DESTDIR)/etc/cairn
+	sed 's|@sbindir@|$(PREFIX)/sbin|' deploy/systemd/cairnd.service > $(DESTDIR)$(UNITDIR)/cairnd.service
+	install -D -m 0644 deploy/systemd/sysusers.conf $(DESTDIR)$(PREFIX)/lib/sysusers.d/cairn.conf
+	install -D -m 0644 deploy/systemd/tmpfiles.conf $(DESTDIR)$(PREFIX)/lib/tmpfiles.d/cairn.conf
+	install -D -m 0644 deploy/completion/cairn.bash $(SHARE)/bash-completion/completions/cairn
+	install -d $(foreach n,1 5 8,$(SHARE)/man/man$(n))
+	$(foreach n,1 5 8,install -m 0644 $(filter %.$(n),$(MAN)) $(SHARE)/man/man$(n) &&) true
 	test -e $(DESTDIR)/etc/cairn/cairnd.conf || \
 		install -m 0644 deploy/cairnd.conf $(DESTDIR)/etc/cairn/cairnd.conf
 
-.PHONY: install
+# build/deb/cairn.deb, a link to the package under its full name. debian/ stands at the top only in the
+# staged tree; the package is built there by this Makefile.
+DEB_TREE  := Makefile LICENSE README.md $(wildcard bpf include nbd userspace deploy docs)
+DEB_STAGE := $(BUILD)/deb/cairn-$(VERSION)
+deb: $(BUILD)/deb/cairn.deb
+$(BUILD)/deb/cairn.deb: $(shell find $(DEB_TREE) -type f)
+	$(call say,DEB,$@)
+	$(Q)rm -rf $(DEB_STAGE) $(BUILD)/deb/cairn*_* $@
+	$(Q)mkdir -p $(DEB_STAGE)
+	$(Q)cp -a $(DEB_TREE) $(DEB_STAGE)/
+	$(Q)cp -a deploy/debian $(DEB_STAGE)/debian
+	$(Q)sed "s|@VERSION@|$(VERSION)|; s|@DATE@|$$(date -uR)|" deploy/debian/changelog.in > $(DEB_STAGE)/debian/changelog
+	$(Q)cd $(DEB_STAGE) && rm debian/changelog.in && env -u MAKEFLAGS -u MAKELEVEL -u MFLAGS \
+		dpkg-buildpackage -b -us -uc -jauto > ../log 2>&1 || { tail -n 40 ../log; exit 1; }
+	$(Q)cd $(BUILD)/deb && ln -s cairn_$(VERSION)_*.deb cairn.deb
+
+.PHONY: man install deb
 
 # --- bench: programs of their own, one file each, and the tables made with them -----------------
 BENCH := $(patsubst tests/bench/%.c,$(BUILD)/bench/%,$(wildcard tests/bench/*.c))
