@@ -6,6 +6,7 @@
 
 #include <netinet/in.h>
 #include <pthread.h>
+#include <stdarg.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -47,6 +48,7 @@ struct bad_server {
 	size_t blob_len;
 	const char *error_code; /* of STATUS answers */
 	const char *extra;	/* header lines of STATUS answers, each with \r\n */
+	const char *sorry;	/* body of STATUS answers; NULL = "sorry" */
 	const char *redirect;
 	_Atomic size_t requests;
 	_Atomic int connections, serving, most_serving;
@@ -106,9 +108,12 @@ static inline void reset(int fd)
 static inline int answer_without_blob(struct bad_server *s, int fd, enum act act, bool head)
 {
 	if (act >= STATUS) {
+		const char *sorry = s->sorry ? s->sorry : "sorry";
+
 		say(fd, "HTTP/1.1 %d No\r\nContent-Length: %d\r\nx-ms-error-code: %s\r\n%s\r\n%s",
-		    act - STATUS, head ? 0 : 5, s->error_code ? s->error_code : "Some",
-		    s->extra ? s->extra : "", head ? "" : "sorry");
+		    act - STATUS, head ? 0 : (int)strlen(sorry),
+		    s->error_code ? s->error_code : "Some", s->extra ? s->extra : "",
+		    head ? "" : sorry);
 		return 1;
 	}
 	switch (act) {

@@ -141,6 +141,8 @@ static void a_value_out_of_range_says_what_is_allowed(void **state)
 	refused("[nbd]\nthreads = 3x\n", "whole number");
 	refused("[store]\nsize = 1MiB\n", "auto, or a size from 64.0 MiB to");
 	refused("[fill]\nmemory = lots\n", "a size from 4.0 MiB");
+	refused("[azure]\nidentity = az\n", "one of auto|off|environment|workload|managed");
+	refused("[azure]\nidentity =\n", "one of auto|off");
 	refused("[daemon]\nlog_level = loud\n", "one of debug|info|warn|error");
 	refused("[daemon]\nlog_level = debug|info\n", "one of debug|info|warn|error");
 	refused("[daemon]\nmetrics_listen = 9100\n", "ADDRESS:PORT");

@@ -52,7 +52,8 @@ static void a_key_of_another_account_does_not_fit(void **state)
 {
 	(void)state;
 	assert_int_equal(
-		resolve("az://acct/ccc/n", (struct origin_config){.account = "b", .key = KEY}),
+		resolve("az://acct/ccc/n",
+			(struct origin_config){.account = "b", .key = KEY, .identity = "off"}),
 		-EACCES);
 	assert_non_null(strstr(err.text, "account acct"));
 	assert_non_null(strstr(err.text, "AZURE_STORAGE_ACCOUNT is b"));
@@ -61,7 +62,8 @@ static void a_key_of_another_account_does_not_fit(void **state)
 static void no_credential_says_what_to_set(void **state)
 {
 	(void)state;
-	assert_int_equal(resolve("az://acct/ccc/n", (struct origin_config){0}), -EACCES);
+	assert_int_equal(resolve("az://acct/ccc/n", (struct origin_config){.identity = "off"}),
+			 -EACCES);
 	assert_non_null(strstr(err.text, "AZURE_STORAGE_KEY"));
 	assert_non_null(strstr(err.text, "AZURE_STORAGE_SAS_TOKEN"));
 	assert_non_null(strstr(err.text, "AZURE_STORAGE_CONNECTION_STRING"));
@@ -133,7 +135,8 @@ static void development_storage_is_the_emulator(void **state)
 
 static void a_connection_string_of_another_account_leaves_the_key_to_be_used(void **state)
 {
-	struct origin_config cfg = {.connection_string = "AccountName=b;AccountKey=" OTHER};
+	struct origin_config cfg = {.connection_string = "AccountName=b;AccountKey=" OTHER,
+				    .identity = "off"};
 
 	(void)state;
 	assert_int_equal(resolve("az://acct/ccc/n", cfg), -EACCES);
@@ -168,6 +171,71 @@ static void a_key_that_is_not_base64_is_refused_unshown(void **state)
 			 -EACCES);
 	assert_non_null(strstr(err.text, "AZURE_STORAGE_KEY"));
 	assert_null(strstr(err.text, "SECRET"));
+}
+
+static void an_identity_is_used_where_nothing_else_fits(void **state)
+{
+	(void)state;
+	assert_int_equal(resolve("az://acct/ccc/n", (struct origin_config){0}), 0);
+	assert_true(cred.use_identity);
+	assert_int_equal(cred.identity, IDENTITY_AUTO);
+	assert_string_equal(cred.why, "no key and no SAS is set; ");
+	assert_int_equal(
+		resolve("az://acct/ccc/n", (struct origin_config){.account = "b", .key = KEY}), 0);
+	assert_true(cred.use_identity);
+	assert_non_null(strstr(cred.why, "AZURE_STORAGE_ACCOUNT is b"));
+	assert_int_equal(
+		resolve("az://acct/ccc/n", (struct origin_config){.key = KEY, .identity = "auto"}),
+		0);
+	assert_false(cred.use_identity);
+}
+
+static void an_identity_asked_for_by_name_gives_way_to_the_urls_sas_only(void **state)
+{
+	struct origin_config cfg = {.key = KEY, .identity = "workload"};
+
+	(void)state;
+	assert_int_equal(resolve("az://acct/ccc/n", cfg), 0);
+	assert_true(cred.use_identity);
+	assert_int_equal(cred.identity, IDENTITY_WORKLOAD);
+	assert_int_equal(cred.key_len, 0);
+	assert_int_equal(resolve("https://acct.blob.core.windows.net/c/n?sv=1&sig=x", cfg), 0);
+	assert_false(cred.use_identity);
+	assert_sas("sv=1&sig=x");
+}
+
+static void a_token_never_goes_over_plain_http(void **state)
+{
+	struct origin_config cfg = {.identity = "managed"};
+
+	(void)state;
+	assert_int_equal(resolve("http://127.0.0.1:1/devstoreaccount1/c/n", cfg), -EACCES);
+	assert_non_null(strstr(err.text, "over https only"));
+	cfg.identity = NULL;
+	assert_int_equal(resolve("http://127.0.0.1:1/devstoreaccount1/c/n", cfg), -EACCES);
+	assert_non_null(strstr(err.text, "over https only"));
+	assert_non_null(strstr(err.text, "AZURE_STORAGE_KEY"));
+}
+
+static void azures_own_variable_chooses_the_identity(void **state)
+{
+	struct origin_config cfg = {.identity = "auto"};
+
+	(void)state;
+	setenv("AZURE_TOKEN_CREDENTIALS", "ManagedIdentityCredential", 1);
+	origin_config_from_env(&cfg);
+	assert_int_equal(resolve("az://acct/ccc/n", cfg), 0);
+	assert_int_equal(cred.identity, IDENTITY_MANAGED);
+	cfg.identity = "off";
+	origin_config_from_env(&cfg);
+	assert_string_equal(cfg.identity, "off");
+	cfg.identity = "AzureCliCredential";
+	assert_int_equal(resolve("az://acct/ccc/n", cfg), -EINVAL);
+	assert_non_null(strstr(err.text, "AZURE_TOKEN_CREDENTIALS=AzureCliCredential"));
+	cfg.key = KEY;
+	assert_int_equal(resolve("az://acct/ccc/n", cfg), 0);
+	assert_false(cred.use_identity);
+	unsetenv("AZURE_TOKEN_CREDENTIALS");
 }
 
 static void http_and_file_urls_need_no_credential(void **state)
@@ -208,6 +276,10 @@ int main(void)
 		cmocka_unit_test(a_connection_string_of_another_account_leaves_the_key_to_be_used),
 		cmocka_unit_test(a_broken_connection_string_is_named_but_not_quoted),
 		cmocka_unit_test(a_key_that_is_not_base64_is_refused_unshown),
+		cmocka_unit_test(an_identity_is_used_where_nothing_else_fits),
+		cmocka_unit_test(an_identity_asked_for_by_name_gives_way_to_the_urls_sas_only),
+		cmocka_unit_test(a_token_never_goes_over_plain_http),
+		cmocka_unit_test(azures_own_variable_chooses_the_identity),
 		cmocka_unit_test(http_and_file_urls_need_no_credential),
 		cmocka_unit_test(the_environment_fills_only_what_is_unset),
 	};

@@ -92,6 +92,11 @@ static const struct config_key keys[] = {
 	 "File that holds a SAS token; empty = AZURE_STORAGE_SAS_TOKEN."},
 	{"azure", "connection_string_file", KEY_PATH, TEXT(azure_connection_string_file), "", NULL,
 	 "File that holds a connection string; empty = AZURE_STORAGE_CONNECTION_STRING."},
+	{"azure", "identity", KEY_CHOICE, TEXT(azure_identity), "auto",
+	 "auto|off|environment|workload|managed",
+	 "auto: an identity is used where no key or SAS fits; a named one is used alone."},
+	{"azure", "client_id", KEY_TEXT, TEXT(azure_client_id), "", NULL,
+	 "The identity's client id, object:ID or resource id; empty = AZURE_CLIENT_ID."},
 	{"image", "manifest_max_age", KEY_SECONDS, NUMBER(manifest_max_age_ms, 0, 31536000), "3600",
 	 NULL, "Seconds a manifest in the store is used without asking its origin again."},
 };

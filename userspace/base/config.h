@@ -42,6 +42,8 @@ struct config {
 	char azure_key_file[CONFIG_PATH_MAX];
 	char azure_sas_token_file[CONFIG_PATH_MAX];
 	char azure_connection_string_file[CONFIG_PATH_MAX];
+	char azure_identity[16];   /* auto | off | environment | workload | managed */
+	char azure_client_id[256]; /* of the identity */
 	/* [image] */
 	uint64_t manifest_max_age_ms; /* key `manifest_max_age`, seconds, 3600: how long a manifest
 				       * that is in the store is used without asking the origin

@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/prctl.h>
 
+#include "base/log.h"
 #include "cli/cli.h"
 #include "cli/cli_image.h"
 #include "control/client.h"
@@ -212,6 +213,7 @@ int main(int argc, char **argv)
 	char **mine;
 	int rc;
 
+	log_set_level(LOG_WARN_);  /* what it has to say is its output */
 	prctl(PR_SET_DUMPABLE, 0); /* no core file and no /proc/PID/mem with a SAS in it */
 	mine = argv_conceal(argc, argv);
 	if (!mine) {

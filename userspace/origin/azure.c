@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The azure origin: block blobs of one container, by SharedKey or SAS.
+/* The azure origin: block blobs of one container, by SharedKey, SAS or an identity's token.
  *
  * Names on the wire: Get Blob with x-ms-range, Get Blob Properties (HEAD), Put Blob, Put Block, Put
  * Block List, Get Block List.  A staged block's id goes as the base64 of its hex digits.
@@ -11,6 +11,7 @@
 #include <time.h>
 
 #include "origin/azure_error.h"
+#include "origin/bearer.h"
 #include "origin/remote.h"
 
 #define BLOCK_ID_MAX	 92	     /* base64 of 64 bytes, and NUL */
@@ -98,6 +99,8 @@ static int azure_prepare(struct http_request *r)
 		rc = http_request_header(r, "Content-Type: %s", call->content_type);
 	if (!rc && call->origin->cred.key_len)
 		rc = authorize(call, &s);
+	if (!rc && call->origin->token)
+		rc = bearer_authorize(call);
 	return rc;
 }
 
@@ -310,6 +313,7 @@ const struct origin_ops azure_origin_ops = {
 	.staged = azure_staged,
 	.remote_url = azure_url,
 	.remote_prepare = azure_prepare,
+	.remote_judge = bearer_judge,
 	.remote_explain = azure_explain,
 	.range_header = "x-ms-range",
 };

@@ -6,23 +6,33 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "origin/bearer.h"
+#include "origin/token.h"
+
 #define CLOCK_SKEW_S 600 /* Azure refuses a request's date at 15 minutes */
 
-/* x-ms-error-code, or <Code> of the body where a proxy or an old server left the header out. */
-static const char *error_code(const struct http_answer *a, char buf[64])
+/* <@tag> of the body, "" when it is not there or longer than @buf holds. */
+static const char *element(const struct http_answer *a, const char *tag, char *buf, size_t cap)
 {
-	const char *s = strstr(a->body, "<Code>");
+	char open[40];
+	const char *s;
 	size_t n;
 
-	if (*a->error_code)
-		return a->error_code;
-	s = s ? s + 6 : "";
-	n = strcspn(s, "<");
-	if (n > 63)
+	snprintf(open, sizeof(open), "<%s>", tag);
+	s = strstr(a->body, open);
+	s = s ? s + strlen(open) : "";
+	n = strcspn(s, "<\r\n");
+	if (n >= cap)
 		n = 0;
 	memcpy(buf, s, n);
 	buf[n] = 0;
 	return buf;
+}
+
+/* x-ms-error-code, or <Code> of the body where a proxy or an old server left the header out. */
+static const char *error_code(const struct http_answer *a, char buf[64])
+{
+	return *a->error_code ? a->error_code : element(a, "Code", buf, 64);
 }
 
 static bool is(const struct http_answer *a, const char *code)
@@ -36,6 +46,12 @@ bool azure_error_is_container(const struct http_answer *a)
 {
 	return is(a, "ContainerNotFound") || is(a, "ContainerBeingDeleted") ||
 	       is(a, "ResourceNotFound");
+}
+
+bool azure_error_is_token(const struct http_answer *a)
+{
+	return a->status == 401 || (a->status == 403 && (is(a, "AuthenticationFailed") ||
+							 is(a, "InvalidAuthenticationInfo")));
 }
 
 time_t azure_sas_time(const char *s)
@@ -77,6 +93,36 @@ static bool sas_defect(const struct remote_call *call, char *why, size_t cap)
 	return false;
 }
 
+static int explain_identity(const struct remote_call *call, const char *url, int rc,
+			    struct err *err)
+{
+	const struct http_answer *a = &call->http.answer;
+	const struct origin *o = call->origin;
+	char buf[64], detail[200], whose[200];
+	const char *code = error_code(a, buf);
+
+	token_whose(o->token, whose, sizeof(whose));
+	element(a, "AuthenticationErrorDetail", detail, sizeof(detail));
+	if (azure_error_is_token(a))
+		return err_set(
+			err, rc,
+			"%s: access refused (%d %s): Blob does not take the identity's token "
+			"(%s)%s%s; is account %s in the identity's tenant, and this node's "
+			"clock right?",
+			url, a->status, code, whose, *detail ? ": " : "", detail, o->url.account);
+	if (is(a, "AuthorizationFailure"))
+		return err_set(err, rc,
+			       "%s: access refused (%d %s): the firewall of account %s keeps this "
+			       "node out, or it allows no identities",
+			       url, a->status, code, o->url.account);
+	return err_set(err, rc,
+		       "%s: access refused (%d %s): the identity (%s) has no role for this on "
+		       "container %s of account %s: assign it Storage Blob Data %s (it takes up to "
+		       "ten minutes to count)",
+		       url, a->status, code, whose, o->url.container, o->url.account,
+		       call->http.method == HTTP_PUT ? "Contributor" : "Reader");
+}
+
 static int explain_access(const struct remote_call *call, const char *url, int rc, struct err *err)
 {
 	const struct http_answer *a = &call->http.answer;
@@ -85,6 +131,8 @@ static int explain_access(const struct remote_call *call, const char *url, int r
 	char buf[64], why[200];
 	const char *code = error_code(a, buf);
 
+	if (o->token)
+		return explain_identity(call, url, rc, err);
 	if (!o->cred.key_len && sas_defect(call, why, sizeof(why)))
 		return err_set(err, rc, "%s: access refused (%s): %s", url, code, why);
 	if (o->cred.key_len && (skew > CLOCK_SKEW_S || skew < -CLOCK_SKEW_S))
@@ -156,8 +204,12 @@ int azure_explain(const struct remote_call *call, int rc, struct err *err)
 {
 	const struct http_request *r = &call->http;
 	char url[320];
+	int token_rc;
 
 	origin_url(call->origin, call->name, url, sizeof(url));
+	token_rc = call->origin->token ? bearer_explain(call, url, rc, err) : 0;
+	if (token_rc)
+		return token_rc;
 	if (r->answer.status == 403 && call->http.if_none_match &&
 	    is(&r->answer, "UnauthorizedBlobOverwrite"))
 		rc = -EEXIST; /* what a SAS that may only create is told */

@@ -34,6 +34,9 @@ void origin_config_from_env(struct origin_config *cfg)
 	cfg->key = env_or(cfg->key, "AZURE_STORAGE_KEY");
 	cfg->sas_token = env_or(cfg->sas_token, "AZURE_STORAGE_SAS_TOKEN");
 	cfg->connection_string = env_or(cfg->connection_string, "AZURE_STORAGE_CONNECTION_STRING");
+	cfg->ca_file = env_or(cfg->ca_file, "SSL_CERT_FILE");
+	if (!is_set(cfg->identity) || strcmp(cfg->identity, "auto") == 0)
+		cfg->identity = env_or(NULL, "AZURE_TOKEN_CREDENTIALS");
 }
 
 /* Copy without the blanks around it (secrets in files end in a newline). -ENAMETOOLONG. */
@@ -203,14 +206,41 @@ static int no_credential(const struct origin_config *cfg, const struct url *u,
 		       u->account);
 }
 
+/* A token goes over TLS only. */
+static int take_identity(const struct origin_config *cfg, const struct url *u,
+			 const struct connection_string *cs, struct credentials *cred,
+			 struct err *err)
+{
+	struct err why = {0};
+
+	if (identity_parse(cfg->identity, &cred->identity, err))
+		return -EINVAL;
+	if (strncasecmp(u->base, "https:", 6) != 0) {
+		if (cred->identity == IDENTITY_AUTO)
+			no_credential(cfg, u, cs, &why);
+		return err_set(err, -EACCES, "%s%san identity's token is sent over https only",
+			       why.text, *why.text ? "; " : "");
+	}
+	cred->use_identity = true;
+	if (cred->identity != IDENTITY_AUTO)
+		return 0;
+	no_credential(cfg, u, cs, &why);
+	snprintf(cred->why, sizeof(cred->why), "%.150s; ",
+		 strstr(why.text, ": set ") ? "no key and no SAS is set" : why.text);
+	return 0;
+}
+
 static int choose(const struct origin_config *cfg, const struct url *u,
 		  const struct connection_string *cs, struct credentials *cred, struct err *err)
 {
 	bool cs_fits = *cs->account && strcmp(cs->account, u->account) == 0;
 	bool cfg_fits = !is_set(cfg->account) || strcmp(cfg->account, u->account) == 0;
 
+	identity_parse(cfg->identity, &cred->identity, NULL); /* a bad one matters if it is used */
 	if (*u->query)
 		return take_sas(u->query, "the SAS in the URL", cred, err);
+	if (cred->identity != IDENTITY_AUTO && cred->identity != IDENTITY_OFF)
+		return take_identity(cfg, u, cs, cred, err);
 	if (cs_fits && *cs->key)
 		return take_key(cs->key, "the connection string's AccountKey", cred, err);
 	if (cs_fits && *cs->sas)
@@ -220,7 +250,9 @@ static int choose(const struct origin_config *cfg, const struct url *u,
 		return take_key(cfg->key, "AZURE_STORAGE_KEY", cred, err);
 	if (cfg_fits && is_set(cfg->sas_token))
 		return take_sas(cfg->sas_token, "AZURE_STORAGE_SAS_TOKEN", cred, err);
-	return no_credential(cfg, u, cs, err);
+	if (cred->identity == IDENTITY_OFF)
+		return no_credential(cfg, u, cs, err);
+	return take_identity(cfg, u, cs, cred, err);
 }
 
 /* Where an az:// URL's account is. */

@@ -3,12 +3,15 @@
  * connection strings, as Azure's own tools read them.  Pure but for getenv().
  *
  * Order: a SAS in the URL; the connection string if it is for the URL's account; the key; the SAS
- * token.  Key and token count when AZURE_STORAGE_ACCOUNT names the URL's account or is not set.
+ * token; an identity (identity.h).  Key and token count when AZURE_STORAGE_ACCOUNT names the URL's
+ * account or is not set.  An identity that is asked for by name is used before all but the URL's
+ * SAS.
  */
 #ifndef ORIGIN_CREDENTIALS_H
 #define ORIGIN_CREDENTIALS_H
 
 #include "base/err.h"
+#include "origin/identity.h"
 #include "origin/origin.h"
 #include "origin/url.h"
 
@@ -29,6 +32,9 @@ struct credentials {
 	uint8_t key[256]; /* key_len 0: the SAS is used */
 	size_t key_len;
 	char sas[ORIGIN_URL_MAX]; /* without '?', ready to be sent */
+	bool use_identity;	  /* then neither of them */
+	enum identity_kind identity;
+	char why[160]; /* with it: why no other credential fits, and "; "; or "" */
 };
 
 /* Parse @url with what @cfg knows, and find its credential. Sets u->base also for az://. http and

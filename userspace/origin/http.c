@@ -65,7 +65,7 @@ static size_t on_upload(char *p, size_t size, size_t n, void *arg)
 	if (n)
 		memcpy(p, (const char *)r->body + r->sent, n);
 	r->sent += n;
-	origin_counters.put_bytes += n;
+	r->client->counters->put_bytes += n;
 	return n;
 }
 
@@ -83,22 +83,25 @@ static int on_rewind(void *arg, curl_off_t off, int origin)
 
 int http_request_header(struct http_request *r, const char *fmt, ...)
 {
-	struct curl_slist *list;
-	char line[2048];
+	struct curl_slist *list = NULL;
+	bool bad = false;
+	char *line;
 	va_list ap;
 	int n;
 
 	va_start(ap, fmt);
-	n = vsnprintf(line, sizeof(line), fmt, ap);
+	n = vasprintf(&line, fmt, ap);
 	va_end(ap);
-	if (n < 0 || (size_t)n >= sizeof(line))
-		return -EINVAL;
-	for (const char *p = line; *p; p++)
-		if ((unsigned char)*p < 0x20 || *p == 0x7f)
-			return -EINVAL;
-	list = curl_slist_append(r->headers, line);
-	if (!list)
+	if (n < 0)
 		return -ENOMEM;
+	for (const char *p = line; *p; p++)
+		bad |= (unsigned char)*p < 0x20 || *p == 0x7f;
+	if (!bad)
+		list = curl_slist_append(r->headers, line);
+	explicit_bzero(line, (size_t)n); /* it may be a credential */
+	free(line);
+	if (!list)
+		return bad ? -EINVAL : -ENOMEM;
 	r->headers = list;
 	return 0;
 }
@@ -127,7 +130,7 @@ static int add_headers(struct http_request *r)
 		rc = http_request_header(r, "If-Match: %s", r->match);
 	if (!rc && r->if_none_match && *r->if_none_match)
 		rc = http_request_header(r, "If-None-Match: %s", r->if_none_match);
-	if (!rc && r->method == HTTP_PUT)
+	if (!rc && r->body_len)
 		rc = http_request_header(r, "Expect:"); /* no round trip before the body */
 	return rc;
 }
@@ -160,7 +163,7 @@ static void set_transport(CURL *e, struct http_client *c, struct http_request *r
 	curl_easy_setopt(e, CURLOPT_MAXREDIRS, (long)r->max_redirects);
 	curl_easy_setopt(e, CURLOPT_SUPPRESS_CONNECT_HEADERS, 1L);
 	curl_easy_setopt(e, CURLOPT_USERAGENT, "cairn/" CAIRN_VERSION);
-	if (is_loopback(r->url)) /* a proxy's loopback is not ours */
+	if (c->opt.no_proxy || is_loopback(r->url)) /* a proxy's loopback is not ours */
 		curl_easy_setopt(e, CURLOPT_PROXY, "");
 	if (r->userpwd && *r->userpwd)
 		curl_easy_setopt(e, CURLOPT_USERPWD, r->userpwd);
@@ -181,6 +184,10 @@ static void set_transfer(CURL *e, struct http_request *r)
 	curl_easy_setopt(e, CURLOPT_WRITEDATA, r);
 	if (r->method == HTTP_HEAD)
 		curl_easy_setopt(e, CURLOPT_NOBODY, 1L);
+	if (r->method == HTTP_POST) {
+		curl_easy_setopt(e, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)r->body_len);
+		curl_easy_setopt(e, CURLOPT_POSTFIELDS, r->body);
+	}
 	if (r->method != HTTP_PUT)
 		return;
 	curl_easy_setopt(e, CURLOPT_UPLOAD, 1L);
@@ -191,14 +198,14 @@ static void set_transfer(CURL *e, struct http_request *r)
 	curl_easy_setopt(e, CURLOPT_SEEKDATA, r);
 }
 
-static void count_attempt(const struct http_request *r)
+static void count_attempt(struct origin_counters *n, const struct http_request *r)
 {
 	if (r->method == HTTP_PUT)
-		origin_counters.put_requests++;
+		n->put_requests++;
 	else if (r->method == HTTP_HEAD)
-		origin_counters.head_requests++;
+		n->head_requests++;
 	else
-		origin_counters.get_requests++;
+		n->get_requests++;
 }
 
 /* Give the attempt's handle and headers back; a transfer under way is cut. */
@@ -225,7 +232,7 @@ void http_attempt_detach(struct http_request *r)
 static void begin_attempt(struct http_request *r)
 {
 	http_answer_reset(&r->answer);
-	r->begun = r->no_host = r->untrusted = false;
+	r->begun = r->no_host = r->untrusted = r->unconnected = false;
 	r->fatal = 0;
 	r->sent = r->buf_len = r->header_bytes = r->error_bytes = 0;
 	r->skip = 0;
@@ -242,6 +249,8 @@ int http_attempt_start(struct http_client *c, struct http_request *r)
 	if (!r->easy)
 		return -ENOMEM;
 	rc = add_headers(r);
+	if (rc == HTTP_PARK)
+		return rc;
 	if (rc) {
 		snprintf(r->cause, sizeof(r->cause), "the request could not be made (%s)",
 			 strerror(-rc));
@@ -252,7 +261,7 @@ int http_attempt_start(struct http_client *c, struct http_request *r)
 	if (curl_multi_add_handle(c->multi, r->easy) != CURLM_OK)
 		return -ENOMEM;
 	r->attempts++;
-	count_attempt(r);
+	count_attempt(c->counters, r);
 	c->active++;
 	r->state = ACTIVE;
 	r->last_ns = clock_now_ns();
@@ -294,6 +303,9 @@ static int transport_verdict(struct http_request *r, CURLcode code)
 	if (code == CURLE_COULDNT_CONNECT && r->os_errno)
 		snprintf(r->cause, sizeof(r->cause), "%.200s (%.60s)", text, strerror(r->os_errno));
 	r->no_host = code == CURLE_COULDNT_RESOLVE_HOST;
+	/* the only time limit that libcurl has from us is the one to connect */
+	r->unconnected = r->no_host || code == CURLE_COULDNT_CONNECT ||
+			 code == CURLE_COULDNT_RESOLVE_PROXY || code == CURLE_OPERATION_TIMEDOUT;
 	if (is_transient(code))
 		return AGAIN;
 	if (code == CURLE_OUT_OF_MEMORY)
@@ -319,9 +331,9 @@ static int verdict(struct http_request *r, CURLcode code)
 {
 	if (r->fatal)
 		return r->fatal;
-	if (r->answer.status >= 300 && (code == CURLE_OK || r->method != HTTP_GET || r->begun))
+	if (r->answer.status >= 300 && (code == CURLE_OK || !http_wants_body(r) || r->begun))
 		return status_verdict(r);
-	if (r->answer.status >= 200 && r->method != HTTP_GET && code != CURLE_SEND_ERROR)
+	if (r->answer.status >= 200 && !http_wants_body(r) && code != CURLE_SEND_ERROR)
 		return 0;
 	if (r->begun && r->range_header && r->got == r->len)
 		return 0;
@@ -451,6 +463,7 @@ struct http_client *http_client_new(struct loop *l, const struct http_options *o
 	}
 	c->loop = l;
 	c->opt = *opt;
+	c->counters = opt->counters ? opt->counters : &origin_counters;
 	c->timer.fn = on_curl_timer;
 	http_queue_init(c);
 	curl_multi_setopt(c->multi, CURLMOPT_SOCKETFUNCTION, on_curl_wants_socket);

@@ -6,6 +6,7 @@
  *	QUEUED  waits for one of the client's connections, first come first served
  *	ACTIVE  libcurl has it; no byte for the stall time ends the attempt
  *	WAITING backs off: 0.8 s doubled each time, jittered, or longer where Retry-After asks
+ *	PARKED  prepare() lacks something (a token); http_resume() queues it again
  *	FINISHED done() is due
  *
  * Tried again: 408, 429, 500, 502, 503, 504, failures to resolve, connect or keep a connection,
@@ -29,13 +30,23 @@
 
 struct http_client;
 
+/* Beside errnos, from prepare() and judge(). */
+enum {
+	HTTP_LATER = 1, /* try again, after the back-off */
+	HTTP_NOW,	/* try again at once */
+	HTTP_PARK,	/* not before http_resume() */
+};
+
 struct http_options {
 	uint32_t connections; /* most requests in flight, and connections kept */
 	uint32_t connect_timeout_ms, stall_timeout_ms;
 	const char *ca_file; /* extra trust; NULL or "" = the system's only. The caller's. */
+	bool no_proxy;	     /* whatever the environment says */
+	struct origin_counters *counters; /* NULL = origin_counters */
 };
 
-enum http_method { HTTP_GET, HTTP_HEAD, HTTP_PUT };
+/* POST is sent as a form, and its answer taken as a whole blob's. */
+enum http_method { HTTP_GET, HTTP_HEAD, HTTP_PUT, HTTP_POST };
 
 /* Embedded in its owner; zero it before setting fields. */
 struct http_request {
@@ -47,18 +58,21 @@ struct http_request {
 	uint64_t off;
 	uint32_t len;
 	uint8_t *dst;
-	size_t limit;	      /* whole blob: most bytes taken */
+	size_t limit;	      /* whole blob, POST: most bytes taken */
 	const char *if_match; /* NULL or "" = none; the answer's ETag is checked against it, too */
 	const char *if_none_match;
-	const void *body; /* PUT */
+	const void *body; /* PUT, POST */
 	size_t body_len;
 	uint32_t max_redirects;	   /* 0 = none followed; credentials never go to another host */
 	uint32_t stall_timeout_ms; /* 0 = the client's */
 	uint64_t deadline_ns;	   /* CLOCK_MONOTONIC; 0 = none */
 	/* Add headers with http_request_header(); called for each attempt, so that dates and
-	 * signatures are fresh. range and match below are set. 0 or an errno that ends the request.
-	 * May be NULL. */
+	 * signatures are fresh. range and match below are set. 0, HTTP_PARK, or an errno that ends
+	 * the request. May be NULL. */
 	int (*prepare)(struct http_request *r);
+	/* May overrule what a failed attempt means: @rc is HTTP_LATER or the errno that would end
+	 * the request. Returns one of these or HTTP_NOW. May be NULL. */
+	int (*judge)(struct http_request *r, int rc);
 	/* [0, got) of dst are in. May not submit or cancel. May be NULL. */
 	void (*progress)(struct http_request *r, uint32_t got);
 	/* 0, or -ENOENT, -EACCES, -EEXIST (409), -EALREADY (304), -ESTALE, -ERANGE, -EFBIG,
@@ -70,9 +84,11 @@ struct http_request {
 	uint32_t attempts;
 	char *buf; /* whole blob, NUL after it: the caller frees it after rc 0 */
 	size_t buf_len;
-	char cause[320]; /* why it failed, without the URL */
-	bool no_host;	 /* at the end the host's name did not resolve */
-	bool untrusted;	 /* its certificate did not verify */
+	char cause[320];  /* why it failed, without the URL */
+	bool no_host;	  /* at the end the host's name did not resolve */
+	bool untrusted;	  /* its certificate did not verify */
+	bool unconnected; /* at the end no connection could be made */
+	bool parked;	  /* the deadline came while it was parked */
 
 	/* of the attempt that is being prepared */
 	char range[64];		     /* "bytes=0-99" or "" */
@@ -98,6 +114,7 @@ void http_client_free(struct http_client *c); /* no request may be in flight; no
 
 void http_submit(struct http_client *c, struct http_request *r);
 void http_cancel(struct http_request *r); /* done(-ECANCELED) follows */
+void http_resume(struct http_request *r); /* a parked one is prepared anew */
 
 /* A header of the attempt that prepare() is called for. 0, -ENOMEM, or -EINVAL when the text holds
  * a control character. */

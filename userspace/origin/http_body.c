@@ -39,7 +39,7 @@ int http_body_begin(struct http_request *r)
 
 	r->begun = true;
 	r->sink = SINK_ERROR;
-	if (a->status >= 300 || a->status < 200 || r->method != HTTP_GET)
+	if (a->status >= 300 || a->status < 200 || !http_wants_body(r))
 		return 0;
 	rc = check_etag(r);
 	if (rc)
@@ -128,13 +128,13 @@ int http_body_take(struct http_request *r, const char *p, size_t n)
 		return rc;
 	if (r->sink == SINK_ERROR)
 		return take_error(r, p, n);
-	origin_counters.get_bytes += n;
+	r->client->counters->get_bytes += n;
 	return r->sink == SINK_RANGE ? take_range(r, p, n) : take_whole(r, p, n);
 }
 
 int http_body_seal(struct http_request *r)
 {
-	if (r->method != HTTP_GET || r->range_header)
+	if (!http_wants_body(r) || r->range_header)
 		return 0;
 	if (!r->buf)
 		r->buf = malloc(1);

@@ -6,10 +6,10 @@
 
 #include "origin/http.h"
 
-#define AGAIN	  1 /* instead of an errno: try again */
+#define AGAIN	  HTTP_LATER /* instead of an errno: try again */
 #define SPARE_MAX 64
 
-enum state { IDLE, QUEUED, ACTIVE, WAITING, FINISHED };
+enum state { IDLE, QUEUED, ACTIVE, WAITING, PARKED, FINISHED };
 enum sink { SINK_RANGE, SINK_WHOLE, SINK_ERROR };
 
 #define owner_of(ptr, type, member) ((type *)((char *)(ptr)-offsetof(type, member)))
@@ -19,6 +19,7 @@ TAILQ_HEAD(request_list, http_request);
 struct http_client {
 	struct loop *loop;
 	struct http_options opt;
+	struct origin_counters *counters;
 	void *multi;
 	struct loop_timer timer; /* libcurl's */
 	struct loop_post post;	 /* drains what finished outside an event */
@@ -31,6 +32,12 @@ struct http_client {
 	void *spare[SPARE_MAX]; /* libcurl's easy handles */
 	uint32_t nspare;
 };
+
+/* Is a good answer's body what was asked for? */
+static inline bool http_wants_body(const struct http_request *r)
+{
+	return r->method == HTTP_GET || r->method == HTTP_POST;
+}
 
 /* --- http_queue.c --- */
 
@@ -48,7 +55,7 @@ void http_attempt_end(struct http_request *r, int rc);
 
 /* --- http.c --- */
 
-/* Hand the request to libcurl. An error ends it. */
+/* Hand the request to libcurl. An error ends it; HTTP_PARK when prepare() says so. */
 int http_attempt_start(struct http_client *c, struct http_request *r);
 
 /* Give the attempt's handle and headers back; a transfer under way is cut. */

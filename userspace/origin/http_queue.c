@@ -21,7 +21,7 @@ static uint32_t next_random(struct http_client *c)
 	return (uint32_t)(c->random >> 16);
 }
 
-static void count_error(int rc)
+static void count_error(struct origin_counters *n, int rc)
 {
 	switch (rc) { /* answers that callers ask for on purpose are none */
 	case 0:
@@ -31,7 +31,7 @@ static void count_error(int rc)
 	case -ENOENT:
 		return;
 	}
-	origin_counters.errors++;
+	n->errors++;
 }
 
 static void finish(struct http_request *r, int rc)
@@ -44,7 +44,7 @@ static void finish(struct http_request *r, int rc)
 		r->buf = NULL;
 		r->buf_len = 0;
 	}
-	count_error(rc);
+	count_error(c->counters, rc);
 	r->state = FINISHED;
 	r->rc = rc;
 	TAILQ_INSERT_TAIL(&c->finished, r, link);
@@ -95,7 +95,10 @@ static void give_up(struct http_request *r)
 	double s = (double)(clock_now_ns() - r->start_ns) / 1e9;
 
 	snprintf(why, sizeof(why), "%.200s", *r->cause ? r->cause : "no answer");
-	if (r->attempts)
+	r->parked = r->state == PARKED;
+	if (r->parked)
+		snprintf(r->cause, sizeof(r->cause), "nothing to go on with for %.1f s", s);
+	else if (r->attempts)
 		snprintf(r->cause, sizeof(r->cause), "gave up after %u attempt%s in %.1f s: %.200s",
 			 r->attempts, r->attempts == 1 ? "" : "s", s, why);
 	else
@@ -132,8 +135,13 @@ static void pump(struct http_client *c)
 	while (c->active < c->opt.connections && (r = TAILQ_FIRST(&c->queued))) {
 		TAILQ_REMOVE(&c->queued, r, link);
 		rc = http_attempt_start(c, r);
-		if (rc) {
-			http_attempt_detach(r);
+		if (!rc)
+			continue;
+		http_attempt_detach(r);
+		if (rc == HTTP_PARK) {
+			r->state = PARKED;
+			http_arm(r);
+		} else {
 			finish(r, rc);
 		}
 	}
@@ -158,11 +166,19 @@ static void retry(struct http_request *r)
 		give_up(r);
 		return;
 	}
-	origin_counters.retries++;
+	c->counters->retries++;
 	log_debug("origin", "trying again", "attempt=%u wait_ms=%llu cause=\"%s\"", r->attempts + 1,
 		  (unsigned long long)(delay / NSEC_PER_MSEC), r->cause);
 	r->state = WAITING;
 	r->retry_ns = now + delay;
+	http_arm(r);
+}
+
+/* Ahead of the younger. The event that runs pumps at its end. */
+static void requeue(struct http_request *r)
+{
+	r->state = QUEUED;
+	TAILQ_INSERT_HEAD(&r->client->queued, r, link);
 	http_arm(r);
 }
 
@@ -171,8 +187,12 @@ void http_attempt_end(struct http_request *r, int rc)
 	http_attempt_detach(r);
 	if (!rc)
 		rc = http_body_seal(r);
+	if (rc && r->judge)
+		rc = r->judge(r, rc);
 	if (rc == AGAIN)
 		retry(r);
+	else if (rc == HTTP_NOW)
+		requeue(r);
 	else
 		finish(r, rc);
 }
@@ -192,9 +212,7 @@ static void on_request_timer(struct loop_timer *t)
 		http_attempt_detach(r);
 		give_up(r);
 	} else if (r->state == WAITING && now >= r->retry_ns) {
-		r->state = QUEUED; /* ahead of the younger */
-		TAILQ_INSERT_HEAD(&c->queued, r, link);
-		http_arm(r);
+		requeue(r);
 	} else if (r->state == ACTIVE && now >= r->last_ns + stall_ns(r)) {
 		snprintf(r->cause, sizeof(r->cause), "no byte for %.1f s",
 			 (double)stall_ns(r) / 1e9);
@@ -220,6 +238,7 @@ void http_submit(struct http_client *c, struct http_request *r)
 	r->buf_len = r->cap = 0;
 	r->got = r->failures = r->attempts = 0;
 	r->fatal = r->rc = 0;
+	r->parked = false;
 	*r->cause = *r->first_etag = 0;
 	memset(&r->timer, 0, sizeof(r->timer));
 	r->timer.fn = on_request_timer;
@@ -244,6 +263,7 @@ void http_cancel(struct http_request *r)
 		break;
 	case ACTIVE:
 	case WAITING:
+	case PARKED:
 		break;
 	default:
 		return;
@@ -251,6 +271,15 @@ void http_cancel(struct http_request *r)
 	http_attempt_detach(r);
 	snprintf(r->cause, sizeof(r->cause), "canceled");
 	finish(r, -ECANCELED);
+	pump(r->client);
+}
+
+void http_resume(struct http_request *r)
+{
+	if (r->state != PARKED)
+		return;
+	r->state = QUEUED;
+	TAILQ_INSERT_TAIL(&r->client->queued, r, link);
 	pump(r->client);
 }
 

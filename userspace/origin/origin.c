@@ -10,7 +10,9 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "origin/bearer.h"
 #include "origin/origin_impl.h"
+#include "origin/token.h"
 
 #define DEFAULT_API_VERSION	   "2021-12-02"
 #define DEFAULT_CONNECTIONS	   16
@@ -26,6 +28,22 @@ static const struct origin_ops *const ops_of_kind[] = {
 	[URL_FILE] = &file_origin_ops,
 };
 
+/* Tokens are understood from this version of Blob's interface on. */
+#define TOKEN_API_VERSION "2017-11-09"
+
+static int take_identity(struct origin *o, const struct origin_config *cfg, struct err *err)
+{
+	if (!o->cred.use_identity)
+		return 0;
+	if (strcmp(o->api_version, TOKEN_API_VERSION) < 0)
+		return err_set(err, -EINVAL,
+			       "api_version %s knows no identities: " TOKEN_API_VERSION
+			       " or a later one does",
+			       o->api_version);
+	o->token = token_source_shared(o->cred.identity, cfg->client_id, cfg->ca_file, err);
+	return o->token ? 0 : -ENOMEM;
+}
+
 int origin_open(const char *url, const struct origin_config *cfg, struct origin **out, char *name,
 		struct err *err)
 {
@@ -40,11 +58,14 @@ int origin_open(const char *url, const struct origin_config *cfg, struct origin 
 	rc = credentials_resolve(url, cfg, &o->url, &o->cred, err);
 	if (!rc && strlen(version) >= sizeof(o->api_version))
 		rc = err_set(err, -EINVAL, "api_version is a date such as " DEFAULT_API_VERSION);
+	if (!rc) {
+		strcpy(o->api_version, version);
+		rc = take_identity(o, cfg, err);
+	}
 	if (rc) {
 		origin_unref(o);
 		return rc;
 	}
-	strcpy(o->api_version, version);
 	o->ops = ops_of_kind[o->url.kind];
 	strcpy(name, o->url.name);
 	*out = o;
@@ -170,6 +191,7 @@ void origin_client_free(struct origin_client *c)
 {
 	if (!c)
 		return;
+	bearer_client_free(c);
 	http_client_free(c->http);
 	free(c);
 }

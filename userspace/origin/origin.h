@@ -41,7 +41,9 @@ struct origin_config {
 	const char *key;	       /* base64; AZURE_STORAGE_KEY */
 	const char *sas_token;	       /* with or without '?'; AZURE_STORAGE_SAS_TOKEN */
 	const char *connection_string; /* AZURE_STORAGE_CONNECTION_STRING */
-	const char *ca_file;	       /* extra trust for TLS */
+	const char *ca_file;	       /* extra trust for TLS; SSL_CERT_FILE */
+	const char *identity;	       /* auto, off, environment, workload, managed; NULL = auto */
+	const char *client_id;	       /* of the identity; AZURE_CLIENT_ID */
 	uint32_t connections;	       /* most requests in flight per client; 0 = 16 */
 	uint32_t connect_timeout_ms;   /* 0 = 5000 */
 	uint32_t stall_timeout_ms;     /* no byte for so long = retry; 0 = 10000 */
@@ -62,7 +64,8 @@ extern struct origin_counters origin_counters;
 
 /* Split @url into its origin and the name of the blob in it (@name: ORIGIN_NAME_MAX + 1 bytes).
  * A SAS in the URL becomes part of the origin. -EINVAL with a text that shows the accepted forms;
- * -EACCES when no credential fits. Makes no request. */
+ * -EACCES when no credential fits. Makes no request: that an identity can't be had is said by the
+ * first call. */
 int origin_open(const char *url, const struct origin_config *cfg, struct origin **out, char *name,
 		struct err *err);
 struct origin *origin_ref(struct origin *o);

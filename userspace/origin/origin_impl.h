@@ -9,6 +9,8 @@
 #include "origin/url.h"
 
 struct remote_call;
+struct bearer;
+struct token_source;
 
 /* Names are valid (url_name_is_valid) and lengths are not 0 when these are called. Each sets @err
  * once, in full: the thing, the reason, the remedy. */
@@ -40,6 +42,7 @@ struct origin_ops {
 	/* origins over HTTP only; remote.h */
 	char *(*remote_url)(const struct origin *o, const char *name, const char *query);
 	int (*remote_prepare)(struct http_request *r);
+	int (*remote_judge)(struct http_request *r, int rc); /* may be NULL */
 	int (*remote_explain)(const struct remote_call *call, int rc, struct err *err);
 	const char *range_header;
 	uint32_t max_redirects;
@@ -52,6 +55,7 @@ struct origin {
 	_Atomic uint32_t refs;
 	struct url url;
 	struct credentials cred;
+	struct token_source *token; /* the process's; NULL = key, SAS or none */
 	char api_version[32];
 };
 
@@ -61,6 +65,7 @@ struct origin_client {
 	uint32_t deadline_ms, stall_timeout_ms;
 	struct loop_post post;
 	bool posted;
+	struct bearer *bearers;			/* bearer.c's */
 	struct origin_read *later, *later_last; /* whose done() is due; linked by r->impl */
 };
 

@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "origin/bearer.h"
+
 static void on_done(struct http_request *http, int rc);
 
 static void on_progress(struct http_request *http, uint32_t got)
@@ -30,6 +32,7 @@ int remote_call_init(struct remote_call *call, struct origin_client *c, struct o
 	call->http.url = call->url;
 	call->http.userpwd = o->url.userinfo;
 	call->http.prepare = o->ops->remote_prepare;
+	call->http.judge = o->ops->remote_judge;
 	call->http.progress = on_progress;
 	call->http.done = on_done;
 	call->http.max_redirects = o->ops->max_redirects;
@@ -52,6 +55,7 @@ static void on_done(struct http_request *http, int rc)
 	struct remote_call *call = (struct remote_call *)http;
 	struct origin_read *r = call->read;
 
+	bearer_leave(call);
 	if (!r) {
 		call->rc = rc;
 		call->done = true;

@@ -9,6 +9,8 @@
 
 #define REMOTE_EXTRA_MAX 4
 
+TAILQ_HEAD(bearer_calls, remote_call);
+
 /* One request for one blob. remote_call_init() zeroes it; then set http's fields and run it. */
 struct remote_call {
 	struct http_request http;
@@ -21,6 +23,12 @@ struct remote_call {
 	const char *content_type;
 	struct azure_header extra[REMOTE_EXTRA_MAX]; /* x-ms-... of the operation */
 	size_t nextra;
+
+	/* bearer.c's */
+	struct bearer_calls *parked; /* the list it waits in, or NULL */
+	TAILQ_ENTRY(remote_call) parked_link;
+	uint64_t carried, refused; /* generations of tokens: sent last; refused by Blob */
+	struct err token_err;
 
 	struct origin_read *read; /* the read it serves, or NULL: */
 	bool done;		  /* then the outcome is here */

@@ -56,6 +56,8 @@ int opener_init(struct opener *o, const struct config *cfg, struct err *err)
 	o->origin.key = o->secrets[0];
 	o->origin.sas_token = o->secrets[1];
 	o->origin.connection_string = o->secrets[2];
+	o->origin.identity = cfg->azure_identity;
+	o->origin.client_id = cfg->azure_client_id;
 	o->origin.deadline_ms = (uint32_t)cfg->fill_deadline_ms;
 	origin_config_from_env(&o->origin);
 	return 0;

@@ -103,6 +103,7 @@ static int start_fill(struct worker *w, struct err *err)
 	f.origin.api_version = cfg->api_version;
 	f.origin.ca_file = cfg->ca_file;
 	f.origin.connections = (uint32_t)((cfg->origin_connections + f.threads - 1) / f.threads);
+	origin_config_from_env(&f.origin);
 	return fill_start(&f, &w->fill, err);
 }
 
