@@ -24,7 +24,8 @@
 #define SUPERVISOR_IDENTITY_LEN 80
 #define SUPERVISOR_FDS_MAX	64
 
-#define SUPERVISOR_FORCE 1u /* detach: also what is mounted or open */
+#define SUPERVISOR_FORCE  1u /* detach: also what is mounted or open */
+#define SUPERVISOR_REVIVE 2u /* attach: only a device that stands; its dead connections anew */
 
 enum supervisor_op {
 	SUPERVISOR_READY = 1, /* exports of the roster are open and both sockets are served */
@@ -61,7 +62,8 @@ struct supervisor_reply {
 	uint64_t value[4];
 	char device[SUPERVISOR_DEVICE_LEN];
 	char way[SUPERVISOR_WAY_LEN];
-	char text[SUPERVISOR_TEXT_LEN]; /* why not, when code < 0 */
+	char text[SUPERVISOR_TEXT_LEN]; /* why not, when code < 0; attach by "auto": why not by the
+					 * first way, "" when it was */
 };
 
 static inline int supervisor_text_ends(const char *s, size_t room)
@@ -78,7 +80,7 @@ static inline int supervisor_request_check(const struct supervisor_request *m, s
 	if (m->version != SUPERVISOR_VERSION)
 		return -EPROTONOSUPPORT;
 	if (m->op < SUPERVISOR_READY || m->op > SUPERVISOR_READ_AHEAD ||
-	    (m->flags & ~SUPERVISOR_FORCE))
+	    (m->flags & ~(SUPERVISOR_FORCE | SUPERVISOR_REVIVE)))
 		return -EBADMSG;
 	if (!supervisor_text_ends(m->name, sizeof(m->name)) ||
 	    !supervisor_text_ends(m->way, sizeof(m->way)) ||

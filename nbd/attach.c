@@ -2,34 +2,56 @@
 #include "nbd/attach.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 
-static const struct attach_way *const ways[] = {&attach_nbdfuse};
+/* "auto" takes the first that works. */
+static const struct attach_way *const ways[] = {&attach_kernel_nbd, &attach_nbdfuse};
 #define WAYS (sizeof(ways) / sizeof(ways[0]))
 
-int attach_choose(const struct attach_env *env, const char *name, const struct attach_way **out,
-		  struct err *err)
+static int choose_automatically(const struct attach_env *env, const struct attach_way **out,
+				struct err *passed_over, struct err *err)
 {
-	bool automatic = strcmp(name, "auto") == 0;
-	char known[256] = "auto";
+	struct err why = {0};
 	int rc = 0;
 
+	*passed_over = (struct err){0};
+	for (size_t i = 0; i < WAYS; i++) {
+		rc = ways[i]->available(env, &why);
+		if (!rc) {
+			*out = ways[i];
+			return 0;
+		}
+		err_prefix(&why, "%s", ways[i]->name);
+		if (!i)
+			*passed_over = why;
+	}
+	return err_set(err, rc, "%.380s; %.380s", passed_over->text, why.text);
+}
+
+int attach_choose(const struct attach_env *env, const char *name, const struct attach_way **out,
+		  struct err *passed_over, struct err *err)
+{
+	char known[256] = "auto";
+	int rc;
+
+	*passed_over = (struct err){0};
+	if (strcmp(name, "auto") == 0)
+		return choose_automatically(env, out, passed_over, err);
 	for (size_t i = 0; i < WAYS; i++) {
 		size_t n = strlen(known);
 
 		snprintf(known + n, sizeof(known) - n, ", %s", ways[i]->name);
-		if (!automatic && strcmp(ways[i]->name, name) != 0)
+		if (strcmp(ways[i]->name, name) != 0)
 			continue;
 		rc = ways[i]->available(env, err);
 		if (!rc)
 			*out = ways[i];
-		if (!rc || !automatic)
-			return rc;
+		return rc;
 	}
-	return rc ? rc
-		  : err_set(err, -EINVAL, "no attach way is called %.40s; there are %s", name,
-			    known);
+	return err_set(err, -EINVAL, "no attach way is called %.40s; there are %s", name, known);
 }
 
 void attach_sweep(const struct attach_env *env)
@@ -65,6 +87,28 @@ static int percent_encode(const char *s, const char *more, char *out, size_t len
 int attach_dir_name(const char *name, char *out, size_t len)
 {
 	return percent_encode(name, ".", out, len);
+}
+
+int attach_dir(const struct attach_env *env, const char *name, bool make, char *out, size_t len,
+	       struct err *err)
+{
+	char part[NAME_MAX - 8];
+
+	if (attach_dir_name(name, part, sizeof(part)) ||
+	    snprintf(out, len, "%s/attach/%s", env->runtime_dir, part) >= (int)len)
+		return err_set(err, -ENAMETOOLONG,
+			       "the export's name is too long for a folder under %s; "
+			       "choose one with --name",
+			       env->runtime_dir);
+	if (!make)
+		return 0;
+	out[strlen(out) - strlen(part) - 1] = 0;
+	if (mkdir(out, 0700) && errno != EEXIST)
+		return err_set(err, -errno, "%s: %s", out, strerror(errno));
+	out[strlen(out)] = '/';
+	if (mkdir(out, 0700) && errno != EEXIST)
+		return err_set(err, -errno, "%s: %s", out, strerror(errno));
+	return 0;
 }
 
 int attach_uri(const char *nbd_socket, const char *name, char *out, size_t len)

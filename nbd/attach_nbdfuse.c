@@ -35,7 +35,6 @@
 #define END_WAIT_MS   1000
 #define URI_MAX	      4096
 
-#define DIR_FORMAT   "%s/attach/%s"
 #define MOUNT_FORMAT "%s/mnt.%u"
 
 struct paths {
@@ -43,18 +42,13 @@ struct paths {
 	char pid_file[PATH_MAX], mount[PATH_MAX - 8], image[PATH_MAX];
 };
 
-static int paths_make(const struct attach_env *env, const struct attachment *a, struct paths *p,
-		      struct err *err)
+static int paths_make(const struct attach_env *env, const struct attachment *a, bool make,
+		      struct paths *p, struct err *err)
 {
-	char part[NAME_MAX - 8];
+	int rc = attach_dir(env, a->name, make, p->dir, sizeof(p->dir), err);
 
-	if (attach_dir_name(a->name, part, sizeof(part)) ||
-	    snprintf(p->dir, sizeof(p->dir), DIR_FORMAT, env->runtime_dir, part) >=
-		    (int)sizeof(p->dir))
-		return err_set(err, -ENAMETOOLONG,
-			       "the export's name is too long for a folder under %s; "
-			       "choose one with --name",
-			       env->runtime_dir);
+	if (rc)
+		return rc;
 	snprintf(p->pid_file, sizeof(p->pid_file), "%s/nbdfuse.pid", p->dir);
 	snprintf(p->mount, sizeof(p->mount), MOUNT_FORMAT, p->dir, a->generation);
 	snprintf(p->image, sizeof(p->image), "%s/img", p->mount);
@@ -244,18 +238,6 @@ static void dir_remove(const char *dir)
 			 strerror(errno));
 }
 
-static int attach_folder(const struct attach_env *env, const struct paths *p, struct err *err)
-{
-	char base[PATH_MAX];
-
-	snprintf(base, sizeof(base), "%s/attach", env->runtime_dir);
-	if (mkdir(base, 0700) && errno != EEXIST)
-		return err_set(err, -errno, "%s: %s", base, strerror(errno));
-	if (mkdir(p->dir, 0700) && errno != EEXIST)
-		return err_set(err, -errno, "%s: %s", p->dir, strerror(errno));
-	return 0;
-}
-
 /* ---- the way ---- */
 
 static int nbdfuse_attach(const struct attach_env *env, struct attachment *a, struct err *err)
@@ -265,9 +247,7 @@ static int nbdfuse_attach(const struct attach_env *env, struct attachment *a, st
 
 	a->generation = 0;
 	a->pid = 0;
-	rc = paths_make(env, a, &p, err);
-	if (!rc)
-		rc = attach_folder(env, &p, err);
+	rc = paths_make(env, a, true, &p, err);
 	if (rc)
 		return rc;
 	rc = nbdfuse_start(env, a, &p, err);
@@ -305,7 +285,7 @@ static int nbdfuse_detach(const struct attach_env *env, struct attachment *a, bo
 {
 	struct paths p;
 	struct err why = {0};
-	int rc = paths_make(env, a, &p, err);
+	int rc = paths_make(env, a, false, &p, err);
 
 	if (rc)
 		return rc;
@@ -331,12 +311,12 @@ static int nbdfuse_revive(const struct attach_env *env, struct attachment *a, st
 {
 	struct attachment next = *a;
 	struct paths old, p;
-	int rc = paths_make(env, a, &old, err);
+	int rc = paths_make(env, a, false, &old, err);
 
 	if (rc)
 		return rc;
 	next.generation++;
-	paths_make(env, &next, &p, err);
+	paths_make(env, &next, false, &p, err);
 	rc = nbdfuse_start(env, &next, &p, err);
 	if (rc)
 		return rc;

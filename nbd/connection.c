@@ -83,6 +83,8 @@ void nbd_connection_close(struct nbd_connection *c)
 		return;
 	c->closed = true;
 	loop_unwatch(t->loop, c->watch);
+	if (c->is_adopted)
+		shutdown(c->fd, SHUT_RDWR);
 	close(c->fd);
 	loop_timer_cancel(t->loop, &c->timer);
 	if (c->is_runnable)
@@ -98,7 +100,7 @@ void nbd_connection_close(struct nbd_connection *c)
 		c->waiting = false;
 	nbd_grant_return(c);
 	buffers_return(c);
-	nbd_thread_closed_one(t);
+	nbd_thread_closed_one(t, c);
 	nbd_connection_reap(c);
 }
 
@@ -152,22 +154,38 @@ static void connection_on_timer(struct loop_timer *timer)
 	}
 }
 
+static bool handshake_begin(struct nbd_connection *c)
+{
+	c->handshake = malloc(sizeof(*c->handshake));
+	if (!c->handshake)
+		return false;
+	nbd_handshake_init(c->handshake, nbd_thread_directory(c->thread));
+	loop_timer_set(c->thread->loop, &c->timer,
+		       clock_now_ns() + NBD_HANDSHAKE_MS * NSEC_PER_MSEC);
+	return true;
+}
+
+/* False: marked closing after its name was found; the sweep may have passed this thread already. */
+static bool transmission_begin(struct nbd_connection *c)
+{
+	atomic_fetch_add(&c->export->connections, 1);
+	return !atomic_load(&c->export->closing);
+}
+
 void nbd_connection_start(struct nbd_connection *c, struct nbd_thread *t)
 {
+	bool begun;
+
 	c->thread = t;
 	LIST_INSERT_HEAD(&t->connections, c, all);
 	nbd_grant_init(c);
 	c->timer.fn = connection_on_timer;
-	c->handshake = malloc(sizeof(*c->handshake));
-	if (c->handshake)
-		nbd_handshake_init(c->handshake, nbd_thread_directory(t));
 	c->watch = loop_watch(t->loop, c->fd, EPOLLIN, connection_on_event, c);
-	if (!c->handshake || !c->watch || t->stopping) {
+	begun = c->is_adopted ? transmission_begin(c) : handshake_begin(c);
+	if (!begun || !c->watch || t->stopping)
 		nbd_connection_close(c);
-		return;
-	}
-	loop_timer_set(t->loop, &c->timer, clock_now_ns() + NBD_HANDSHAKE_MS * NSEC_PER_MSEC);
-	nbd_connection_wake(c);
+	else
+		nbd_connection_wake(c);
 }
 
 /* Socket. */
@@ -277,9 +295,7 @@ static enum nbd_pause handshake_finish(struct nbd_connection *c)
 	free(h);
 	c->handshake = NULL;
 	loop_timer_cancel(c->thread->loop, &c->timer);
-	atomic_fetch_add(&c->export->connections, 1);
-	/* Marked after the name was found: the sweep may have passed this thread already. */
-	return atomic_load(&c->export->closing) ? NBD_PAUSE_END : NBD_GO_ON;
+	return transmission_begin(c) ? NBD_GO_ON : NBD_PAUSE_END;
 }
 
 static enum nbd_pause connection_negotiate(struct nbd_connection *c)
@@ -339,6 +355,7 @@ static enum nbd_pause request_serve(struct nbd_connection *c, const struct nbd_r
 	uint32_t error;
 
 	if (r->type == NBD_CMD_DISC) {
+		c->said_goodbye = true;
 		c->is_ending = true;
 		return NBD_GO_ON;
 	}

@@ -114,6 +114,8 @@ struct nbd_connection {
 	bool readable;	/* the socket may hold bytes */
 	bool is_ending; /* DISC or end of file: answer what is under way, then close */
 	bool closed;
+	bool is_adopted;		 /* by nbd_server_adopt: had no handshake */
+	bool said_goodbye;		 /* DISC */
 	struct nbd_handshake *handshake; /* NULL once transmission began */
 	struct nbd_terms terms;
 	struct nbd_export *export;
@@ -188,8 +190,9 @@ void nbd_grant_init(struct nbd_connection *c);
 void nbd_grant_return(struct nbd_connection *c);
 
 /* server.c */
-void nbd_thread_ended_one(struct nbd_thread *t);  /* a connection was freed */
-void nbd_thread_closed_one(struct nbd_thread *t); /* a connection hung up */
+void nbd_thread_ended_one(struct nbd_thread *t); /* a connection was freed */
+/* @c hung up. */
+void nbd_thread_closed_one(struct nbd_thread *t, const struct nbd_connection *c);
 struct nbd_directory *nbd_thread_directory(struct nbd_thread *t);
 
 #endif

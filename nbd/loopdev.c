@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "nbd/loopdev.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/loop.h>
@@ -11,20 +10,17 @@
 #include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "base/bounded.h"
 #include "base/bytes.h"
 #include "base/log.h"
-#include "base/mounts.h"
+#include "nbd/in_use.h"
+#include "nbd/sysfs.h"
 
-#define LOOP_MAJOR_    7
-#define READ_AHEAD_KB  "1024" /* a sequential reader asks for a quarter extent at a time */
-#define OPEN_WAIT_MS   10000
-#define CLEAR_WAIT_MS  5000
-#define IN_USE_WAIT_MS 5000
-#define OPENER_TRIES   10 /* of 50 ms: how long udev may look at a new device */
+#define LOOP_MAJOR_   7
+#define OPEN_WAIT_MS  10000
+#define CLEAR_WAIT_MS 5000
 
 int loopdev_available(struct err *err)
 {
@@ -37,11 +33,6 @@ int loopdev_available(struct err *err)
 	return err_set(err, -ENOTSUP,
 		       "/dev/loop-control: %s; cairnd must run as root to attach devices",
 		       strerror(errno));
-}
-
-static void sleep_ms(long ms)
-{
-	nanosleep(&(struct timespec){.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000}, NULL);
 }
 
 /* Containers often lack the node of a device made after they started. */
@@ -60,35 +51,10 @@ static int loopdev_open(int index, int flags)
 
 static int sys_read(int index, const char *file, char *buf, size_t len)
 {
-	char path[64];
-	ssize_t n;
-	int fd;
+	char name[16];
 
-	snprintf(path, sizeof(path), "/sys/block/loop%d/%s", index, file);
-	fd = open(path, O_RDONLY | O_CLOEXEC);
-	if (fd < 0)
-		return -errno;
-	n = read(fd, buf, len - 1);
-	close(fd);
-	if (n < 0)
-		return -EIO;
-	buf[n] = 0;
-	buf[strcspn(buf, "\n")] = 0;
-	return 0;
-}
-
-static void sys_write(int index, const char *file, const char *text)
-{
-	char path[64];
-	int fd;
-
-	snprintf(path, sizeof(path), "/sys/block/loop%d/%s", index, file);
-	fd = open(path, O_WRONLY | O_CLOEXEC);
-	if (fd < 0 || write(fd, text, strlen(text)) < 0)
-		log_warn("attach", "can't set a queue parameter", "file=%s why=\"%s\"", path,
-			 strerror(errno));
-	if (fd >= 0)
-		close(fd);
+	snprintf(name, sizeof(name), "loop%d", index);
+	return sysfs_read(name, file, buf, len);
 }
 
 static bool has_direct_io(int index)
@@ -160,6 +126,7 @@ static int new_in_child(void *arg, struct bounded_result *res)
 int loopdev_new(const char *path, struct err *err)
 {
 	struct bounded_result res;
+	char name[16];
 	int rc = bounded_call(new_in_child, (void *)path, OPEN_WAIT_MS, &res);
 
 	if (rc)
@@ -171,7 +138,8 @@ int loopdev_new(const char *path, struct err *err)
 			       "twice",
 			       res.value, path);
 	}
-	sys_write(res.value, "queue/read_ahead_kb", READ_AHEAD_KB);
+	snprintf(name, sizeof(name), "loop%d", res.value);
+	sysfs_wish(name, "queue/read_ahead_kb", DEVICE_READ_AHEAD_KB);
 	return res.value;
 }
 
@@ -231,130 +199,10 @@ int loopdev_clear(int index, struct err *err)
 	return 0;
 }
 
-/* ---- who uses it ---- */
-
-static bool find_holder(int index, char *text, size_t len)
-{
-	struct dirent *d;
-	char path[64];
-	DIR *dir;
-	bool found = false;
-
-	snprintf(path, sizeof(path), "/sys/block/loop%d/holders", index);
-	dir = opendir(path);
-	while (dir && !found && (d = readdir(dir))) {
-		found = d->d_name[0] != '.';
-		if (found)
-			snprintf(text, len, "held by %.60s; take that down first", d->d_name);
-	}
-	if (dir)
-		closedir(dir);
-	return found;
-}
-
-/* Calls fn for each process until it says true. */
-static bool any_process(bool (*fn)(pid_t pid, int index, char *text, size_t len), int index,
-			char *text, size_t len)
-{
-	DIR *proc = opendir("/proc");
-	struct dirent *d;
-	bool found = false;
-
-	while (proc && !found && (d = readdir(proc))) {
-		pid_t pid = atoi(d->d_name);
-
-		found = pid > 0 && pid != getpid() && fn(pid, index, text, len);
-	}
-	if (proc)
-		closedir(proc);
-	return found;
-}
-
-static bool mounts_it(pid_t pid, int index, char *text, size_t len)
-{
-	struct mount_entry m;
-	char path[64];
-
-	snprintf(path, sizeof(path), "/proc/%d/mountinfo", pid);
-	if (!mounts_find_device(path, LOOP_MAJOR_, (unsigned)index, &m))
-		return false;
-	snprintf(text, len,
-		 "mounted on %.300s in the mount namespace of process %d; unmount it first",
-		 m.point, pid);
-	return true;
-}
-
-static bool has_it_open(pid_t pid, int index, char *text, size_t len)
-{
-	char dir[64], link[64], want[32], comm[64] = "?";
-	struct dirent *d;
-	bool found = false;
-	DIR *fds;
-
-	snprintf(want, sizeof(want), "/dev/loop%d", index);
-	snprintf(dir, sizeof(dir), "/proc/%d/fd", pid);
-	fds = opendir(dir);
-	while (fds && !found && (d = readdir(fds))) {
-		ssize_t n = readlinkat(dirfd(fds), d->d_name, link, sizeof(link) - 1);
-
-		link[n > 0 ? n : 0] = 0;
-		found = strcmp(link, want) == 0;
-	}
-	if (fds)
-		closedir(fds);
-	if (found) {
-		FILE *f;
-
-		snprintf(dir, sizeof(dir), "/proc/%d/comm", pid);
-		f = fopen(dir, "re");
-		if (f && fgets(comm, sizeof(comm), f))
-			comm[strcspn(comm, "\n")] = 0;
-		if (f)
-			fclose(f);
-		snprintf(text, len, "open in process %d (%s); end it first", pid, comm);
-	}
-	return found;
-}
-
-static int use_in_child(void *arg, struct bounded_result *res)
-{
-	int index = *(int *)arg;
-	struct mount_entry m;
-
-	if (mounts_find_device("/proc/self/mountinfo", LOOP_MAJOR_, (unsigned)index, &m)) {
-		snprintf(res->text, sizeof(res->text), "mounted on %.400s; unmount it first",
-			 m.point);
-		return -EBUSY;
-	}
-	if (find_holder(index, res->text, sizeof(res->text)))
-		return -EBUSY;
-	for (int i = 0;; i++) {
-		int dev = loopdev_open(index, O_RDONLY | O_EXCL);
-		bool claimed = dev == -EBUSY, open_now;
-
-		if (dev >= 0)
-			close(dev);
-		open_now = any_process(has_it_open, index, res->text, sizeof(res->text));
-		if (!claimed && !open_now)
-			return 0;
-		if (i + 1 < OPENER_TRIES) {
-			sleep_ms(50);
-			continue;
-		}
-		if (!open_now && !any_process(mounts_it, index, res->text, sizeof(res->text)))
-			strcpy(res->text,
-			       "claimed inside the kernel (a mount that was detached lazily?)");
-		return -EBUSY;
-	}
-}
-
 int loopdev_in_use(int index, struct err *err)
 {
-	struct bounded_result res;
-	int rc = bounded_call(use_in_child, &index, IN_USE_WAIT_MS, &res);
+	char name[16];
 
-	if (rc)
-		return err_set(err, rc, "/dev/loop%d is %s", index,
-			       res.text[0] ? res.text : strerror(-rc));
-	return 0;
+	snprintf(name, sizeof(name), "loop%d", index);
+	return device_in_use(name, err);
 }

@@ -20,7 +20,7 @@ struct nbd_netlink_device {
 	int index;	    /* -1 = the kernel's choice; after connect, the one it took */
 	const int *sockets; /* connected, one a queue; the kernel takes references of its own */
 	uint32_t nsockets;
-	uint64_t size;	     /* bytes */
+	uint64_t size;	     /* bytes; 0 (when reconfiguring) = as it is */
 	uint32_t block_size; /* logical sector */
 	uint32_t timeout_s;  /* of a request */
 	uint32_t dead_conn_timeout_s;

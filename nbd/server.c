@@ -44,7 +44,8 @@ struct nbd_server {
 	struct loop_watch *listener;
 	struct loop_timer accept_pause;
 	struct loop_post accept_stop;
-	_Atomic uint32_t open;
+	_Atomic uint32_t open; /* accepted */
+	_Atomic uint32_t adopted;
 	_Atomic uint64_t refused;
 };
 
@@ -53,10 +54,15 @@ struct nbd_directory *nbd_thread_directory(struct nbd_thread *t)
 	return t->server->cfg.directory;
 }
 
-void nbd_thread_closed_one(struct nbd_thread *t)
+void nbd_thread_closed_one(struct nbd_thread *t, const struct nbd_connection *c)
 {
+	const struct nbd_server_config *cfg = &t->server->cfg;
+
 	atomic_fetch_sub(&t->open, 1);
-	atomic_fetch_sub(&t->server->open, 1);
+	atomic_fetch_sub(c->is_adopted ? &t->server->adopted : &t->server->open, 1);
+	if (c->is_adopted && !c->said_goodbye && !t->stopping && cfg->lost &&
+	    !atomic_load(&c->export->closing))
+		cfg->lost(cfg->lost_arg, c->export->name);
 }
 
 void nbd_thread_ended_one(struct nbd_thread *t)
@@ -165,6 +171,15 @@ static void connection_arrives(struct loop_post *p)
 	nbd_connection_start(c, c->thread);
 }
 
+/* Give it to the thread with the fewest. */
+static void connection_place(struct nbd_server *s, struct nbd_connection *c)
+{
+	c->thread = &least_loaded(s)->nbd;
+	c->post.fn = connection_arrives;
+	atomic_fetch_add(&c->thread->open, 1);
+	loop_post(c->thread->loop, &c->post);
+}
+
 static void admit(struct nbd_server *s, int fd)
 {
 	struct nbd_connection *c;
@@ -181,11 +196,31 @@ static void admit(struct nbd_server *s, int fd)
 		close(fd);
 		return;
 	}
-	c->thread = &least_loaded(s)->nbd;
-	c->post.fn = connection_arrives;
-	atomic_fetch_add(&c->thread->open, 1);
 	atomic_fetch_add(&s->open, 1);
-	loop_post(c->thread->loop, &c->post);
+	connection_place(s, c);
+}
+
+int nbd_server_adopt(struct nbd_server *s, int fd, struct nbd_export *e)
+{
+	struct nbd_connection *c = nbd_connection_new(fd);
+	int flags = fcntl(fd, F_GETFL);
+
+	if (!c || flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0) {
+		free(c);
+		shutdown(fd, SHUT_RDWR);
+		close(fd);
+		return -ENOMEM;
+	}
+	c->is_adopted = true;
+	c->export = e->ops->ref(e);
+	atomic_fetch_add(&s->adopted, 1);
+	connection_place(s, c);
+	return 0;
+}
+
+uint32_t nbd_server_threads(const struct nbd_server *s)
+{
+	return s->cfg.threads;
 }
 
 static void accept_goes_on(struct loop_timer *timer)
@@ -421,7 +456,7 @@ void nbd_server_stop(struct nbd_server *s)
 void nbd_server_count(struct nbd_server *s, struct nbd_server_counters *out)
 {
 	struct nbd_server_counters n = {
-		.connections = atomic_load(&s->open),
+		.connections = atomic_load(&s->open) + atomic_load(&s->adopted),
 		.refused = atomic_load(&s->refused),
 	};
 

@@ -28,9 +28,21 @@ struct nbd_server_config {
 	void (*before_sleep)(void *arg, uint32_t thread);
 	void (*after_sleep)(void *arg, uint32_t thread);
 	void *turn_arg;
+	/* An adopted connection ended though its client did not say goodbye and its export goes on.
+	 * May be NULL. On a data thread: do not wait. */
+	void (*lost)(void *arg, const char *export_name);
+	void *lost_arg;
 };
 
 int nbd_server_start(const struct nbd_server_config *cfg, struct nbd_server **out, struct err *err);
+
+/* Serve @e on the connected socket @fd, where requests come with no handshake before them and are
+ * answered by simple replies: the kernel's. Any thread; takes @fd (shut down at its end, since
+ * others may hold it) and a reference of @e. Not counted against max_connections. 0 or -ENOMEM, and
+ * then @fd is shut, too. */
+int nbd_server_adopt(struct nbd_server *s, int fd, struct nbd_export *e);
+
+uint32_t nbd_server_threads(const struct nbd_server *s);
 
 /* Close the connections of exports marked closing. Any thread; returns before they are gone (their
  * references are dropped as they go). */
@@ -41,7 +53,7 @@ void nbd_server_stop(struct nbd_server *s);
 
 /* Any thread. */
 struct nbd_server_counters {
-	uint64_t connections;	  /* open now */
+	uint64_t connections;	  /* open now, adopted ones too */
 	uint64_t requests;	  /* since start, and so the others */
 	uint64_t protocol_errors; /* requests refused, and connections that ended badly */
 	uint64_t refused;	  /* connections over max_connections */

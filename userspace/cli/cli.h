@@ -32,9 +32,18 @@ int cli_ask(const char *method, const char *path, const char *body, cJSON **out,
 const char *cli_text(const cJSON *o, const char *key);
 double cli_number(const cJSON *o, const char *key);
 
-/* POST /v1/exports; @name, @way may be NULL. */
-int cli_export_post(const char *url, const char *name, const char *way, bool refresh, cJSON **out,
-		    struct err *err);
+/* What a person asked for; NULL or 0 = not said. */
+struct export_wish {
+	const char *url, *name, *way, *device;
+	unsigned queues;
+	bool refresh;
+};
+
+/* A number of queues; 0, or 2 with the error printed. */
+int cli_queues_parse(const char *command, const char *text, unsigned *out);
+
+/* POST /v1/exports. Says on stderr when "auto" passed over its first way, and why. */
+int cli_export_post(const struct export_wish *w, cJSON **out, struct err *err);
 /* DELETE /v1/exports/KEY */
 int cli_export_delete(const char *key, bool force, struct err *err);
 

@@ -15,13 +15,16 @@ static const char export_usage[] =
 	"  --refresh     ask the origin for the manifest, however fresh the stored one is\n";
 
 static const char attach_usage[] =
-	"Usage: cairn attach URL [--name NAME] [--way WAY] [--refresh]\n"
+	"Usage: cairn attach URL [--name NAME] [--way WAY] [--device /dev/nbdN] [--queues N]\n"
+	"                        [--refresh]\n"
 	"Make a read-only block device of the image at URL and print it. Attaching what is "
 	"attached\n"
 	"prints the same device again.\n"
 	"\n"
 	"  --name NAME   serve it as NAME (default: made from the URL)\n"
-	"  --way WAY     auto (default) or nbdfuse\n"
+	"  --way WAY     auto (default: the first that works here), nbd or nbdfuse\n"
+	"  --device DEV  this one and no other; nbd only\n"
+	"  --queues N    connections, 1 to 64 (default: one a CPU, at most 8); nbd only\n"
 	"  --refresh     ask the origin for the manifest, however fresh the stored one is\n";
 
 static const char detach_usage[] =
@@ -31,15 +34,33 @@ static const char detach_usage[] =
 	"  --force       even if it is mounted or open; reads of it fail from then on\n";
 
 static const struct option options[] = {
-	{"name", required_argument, NULL, 'n'}, {"way", required_argument, NULL, 'w'},
-	{"refresh", no_argument, NULL, 'r'},	{"force", no_argument, NULL, 'f'},
-	{"help", no_argument, NULL, 'h'},	{NULL, 0, NULL, 0},
+	{"name", required_argument, NULL, 'n'},	  {"way", required_argument, NULL, 'w'},
+	{"refresh", no_argument, NULL, 'r'},	  {"force", no_argument, NULL, 'f'},
+	{"device", required_argument, NULL, 'd'}, {"queues", required_argument, NULL, 'q'},
+	{"help", no_argument, NULL, 'h'},	  {NULL, 0, NULL, 0},
 };
 
 struct wishes {
-	const char *subject, *name, *way;
-	bool refresh, force, help;
+	struct export_wish x; /* url is the one argument, whatever it is */
+	bool force, help;
 };
+
+/* 0, or the exit status. */
+static int wishes_take(const char *command, int opt, struct wishes *w)
+{
+	if (opt == 'n')
+		w->x.name = optarg;
+	else if (opt == 'w')
+		w->x.way = optarg;
+	else if (opt == 'd')
+		w->x.device = optarg;
+	else if (opt == 'q')
+		return cli_queues_parse(command, optarg, &w->x.queues);
+	w->x.refresh = w->x.refresh || opt == 'r';
+	w->force = w->force || opt == 'f';
+	w->help = w->help || opt == 'h';
+	return 0;
+}
 
 /* Options that are in @takes and one argument. 0, or the exit status. */
 static int wishes_parse(int argc, char **argv, const char *takes, const char *what,
@@ -53,19 +74,14 @@ static int wishes_parse(int argc, char **argv, const char *takes, const char *wh
 			return 2;
 		if (opt != 'h' && !strchr(takes, opt))
 			return cli_usage_error(argv[0], "takes no such option");
-		if (opt == 'n')
-			w->name = optarg;
-		else if (opt == 'w')
-			w->way = optarg;
-		w->refresh = w->refresh || opt == 'r';
-		w->force = w->force || opt == 'f';
-		w->help = w->help || opt == 'h';
+		if (wishes_take(argv[0], opt, w))
+			return 2;
 	}
 	if (w->help)
 		return 0;
 	if (optind + 1 != argc)
 		return cli_usage_error(argv[0], optind < argc ? "takes one %s" : "which %s?", what);
-	w->subject = argv[optind];
+	w->x.url = argv[optind];
 	return 0;
 }
 
@@ -80,7 +96,8 @@ int cli_export(int argc, char **argv)
 		return rc;
 	if (w.help)
 		return fputs(export_usage, stdout) < 0;
-	if (cli_export_post(w.subject, w.name, "none", w.refresh, &reply, &err))
+	w.x.way = "none";
+	if (cli_export_post(&w.x, &reply, &err))
 		return cli_fail(argv[0], &err);
 	puts(cli_text(reply, "uri"));
 	cJSON_Delete(reply);
@@ -92,15 +109,17 @@ int cli_attach(int argc, char **argv)
 	struct wishes w;
 	struct err err = {0};
 	cJSON *reply;
-	int rc = wishes_parse(argc, argv, "nwr", "URL", &w);
+	int rc = wishes_parse(argc, argv, "nwrdq", "URL", &w);
 
 	if (rc)
 		return rc;
 	if (w.help)
 		return fputs(attach_usage, stdout) < 0;
-	if (w.way && strcmp(w.way, "none") == 0)
+	if (!w.x.way)
+		w.x.way = "auto";
+	if (strcmp(w.x.way, "none") == 0)
 		return cli_usage_error(argv[0], "--way none makes no device; use cairn export");
-	if (cli_export_post(w.subject, w.name, w.way ? w.way : "auto", w.refresh, &reply, &err))
+	if (cli_export_post(&w.x, &reply, &err))
 		return cli_fail(argv[0], &err);
 	puts(cli_text(reply, "device"));
 	cJSON_Delete(reply);
@@ -117,7 +136,7 @@ int cli_detach(int argc, char **argv)
 		return rc;
 	if (w.help)
 		return fputs(detach_usage, stdout) < 0;
-	if (cli_export_delete(w.subject, w.force, &err))
+	if (cli_export_delete(w.x.url, w.force, &err))
 		return cli_fail(argv[0], &err);
 	return 0;
 }

@@ -8,6 +8,8 @@
 #include <string.h>
 #include <sys/prctl.h>
 
+#include <supervisor_protocol.h>
+
 #include "base/log.h"
 #include "cli/cli.h"
 #include "cli/cli_image.h"
@@ -108,25 +110,49 @@ int cli_ask(const char *method, const char *path, const char *body, cJSON **out,
 	return rc;
 }
 
-int cli_export_post(const char *url, const char *name, const char *way, bool refresh, cJSON **out,
-		    struct err *err)
+int cli_queues_parse(const char *command, const char *text, unsigned *out)
+{
+	char *end;
+	unsigned long n = strtoul(text, &end, 10);
+
+	if (*end || end == text || n < 1 || n > SUPERVISOR_FDS_MAX)
+		return cli_usage_error(command, "--queues takes a number from 1 to %d",
+				       SUPERVISOR_FDS_MAX);
+	*out = (unsigned)n;
+	return 0;
+}
+
+static char *wish_print(const struct export_wish *w)
 {
 	cJSON *q = cJSON_CreateObject();
 	char *body;
-	int rc;
 
-	cJSON_AddStringToObject(q, "url", url);
-	if (name)
-		cJSON_AddStringToObject(q, "name", name);
-	if (way)
-		cJSON_AddStringToObject(q, "attach", way);
-	if (refresh)
+	cJSON_AddStringToObject(q, "url", w->url);
+	if (w->name)
+		cJSON_AddStringToObject(q, "name", w->name);
+	if (w->way)
+		cJSON_AddStringToObject(q, "attach", w->way);
+	if (w->device)
+		cJSON_AddStringToObject(q, "device", w->device);
+	if (w->queues)
+		cJSON_AddNumberToObject(q, "queues", w->queues);
+	if (w->refresh)
 		cJSON_AddTrueToObject(q, "refresh");
 	body = cJSON_PrintUnformatted(q);
 	cJSON_Delete(q);
-	rc = body ? cli_ask("POST", "/v1/exports", body, out, err)
-		  : err_set(err, -ENOMEM, "out of memory");
+	return body;
+}
+
+int cli_export_post(const struct export_wish *w, cJSON **out, struct err *err)
+{
+	char *body = wish_print(w);
+	int rc = body ? cli_ask("POST", "/v1/exports", body, out, err)
+		      : err_set(err, -ENOMEM, "out of memory");
+
 	free(body);
+	if (!rc && cli_text(*out, "passed_over")[0])
+		fprintf(stderr, "cairn: attached by %s, not the kernel's nbd: %s\n",
+			cli_text(*out, "way"), cli_text(*out, "passed_over"));
 	return rc;
 }
 

@@ -18,12 +18,15 @@
 #include "control/client.h"
 
 static const char mount_usage[] =
-	"Usage: cairn mount URL DIR [--name NAME] [--fs TYPE] [--way WAY] [--refresh]\n"
+	"Usage: cairn mount URL DIR [--name NAME] [--fs TYPE] [--way WAY] [--device /dev/nbdN]\n"
+	"                       [--queues N] [--refresh]\n"
 	"Attach the image at URL and mount it on DIR: read-only, nosuid, nodev.\n"
 	"\n"
 	"  --name NAME   serve it as NAME (default: made from the URL)\n"
 	"  --fs TYPE     erofs, ext4, xfs, squashfs (default: what the image holds)\n"
-	"  --way WAY     auto (default) or nbdfuse\n"
+	"  --way WAY     auto (default: the first that works here), nbd or nbdfuse\n"
+	"  --device DEV  this one and no other; nbd only\n"
+	"  --queues N    connections, 1 to 64 (default: one a CPU, at most 8); nbd only\n"
 	"  --refresh     ask the origin for the manifest, however fresh the stored one is\n";
 
 static const char umount_usage[] =
@@ -32,39 +35,52 @@ static const char umount_usage[] =
 	"elsewhere too.\n";
 
 struct mount_wishes {
-	const char *url, *dir, *name, *fs, *way;
-	bool refresh, help;
+	struct export_wish x;
+	const char *dir, *fs;
+	bool help;
 };
+
+/* 0, or the exit status. */
+static int mount_take(const char *command, int opt, struct mount_wishes *w)
+{
+	if (opt == 'n')
+		w->x.name = optarg;
+	else if (opt == 't')
+		w->fs = optarg;
+	else if (opt == 'w')
+		w->x.way = optarg;
+	else if (opt == 'd')
+		w->x.device = optarg;
+	else if (opt == 'q')
+		return cli_queues_parse(command, optarg, &w->x.queues);
+	else if (opt == 'r')
+		w->x.refresh = true;
+	else if (opt == 'h')
+		w->help = true;
+	else
+		return 2;
+	return 0;
+}
 
 static int mount_parse_args(int argc, char **argv, struct mount_wishes *w)
 {
 	static const struct option options[] = {
-		{"name", required_argument, NULL, 'n'}, {"fs", required_argument, NULL, 't'},
-		{"way", required_argument, NULL, 'w'},	{"refresh", no_argument, NULL, 'r'},
-		{"help", no_argument, NULL, 'h'},	{NULL, 0, NULL, 0},
+		{"name", required_argument, NULL, 'n'},	  {"fs", required_argument, NULL, 't'},
+		{"way", required_argument, NULL, 'w'},	  {"device", required_argument, NULL, 'd'},
+		{"queues", required_argument, NULL, 'q'}, {"refresh", no_argument, NULL, 'r'},
+		{"help", no_argument, NULL, 'h'},	  {NULL, 0, NULL, 0},
 	};
 	int opt;
 
-	*w = (struct mount_wishes){.way = "auto"};
-	while ((opt = getopt_long(argc, argv, "h", options, NULL)) != -1) {
-		if (opt == 'n')
-			w->name = optarg;
-		else if (opt == 't')
-			w->fs = optarg;
-		else if (opt == 'w')
-			w->way = optarg;
-		else if (opt == 'r')
-			w->refresh = true;
-		else if (opt == 'h')
-			w->help = true;
-		else
+	*w = (struct mount_wishes){.x.way = "auto"};
+	while ((opt = getopt_long(argc, argv, "h", options, NULL)) != -1)
+		if (mount_take(argv[0], opt, w))
 			return 2;
-	}
 	if (w->help)
 		return 0;
 	if (optind + 2 != argc)
 		return cli_usage_error(argv[0], "takes a URL and a folder");
-	w->url = argv[optind];
+	w->x.url = argv[optind];
 	w->dir = argv[optind + 1];
 	return 0;
 }
@@ -113,8 +129,7 @@ int cli_mount(int argc, char **argv)
 		return rc;
 	if (w.help)
 		return fputs(mount_usage, stdout) < 0;
-	if (folder_check(w.dir, &err) ||
-	    cli_export_post(w.url, w.name, w.way, w.refresh, &reply, &err))
+	if (folder_check(w.dir, &err) || cli_export_post(&w.x, &reply, &err))
 		return cli_fail(argv[0], &err);
 	rc = device_mount(cli_text(reply, "device"), w.dir, w.fs, &err);
 	/* as it was before, unless someone else attached it */

@@ -9,7 +9,9 @@
 
 #include "base/log.h"
 #include "nbd/attach.h"
+#include "nbd/kernel_device.h"
 #include "origin/origin.h"
+#include "worker/adopt.h"
 #include "worker/privileged.h"
 
 /* of 20 ms: until the closed connections of a helper are seen as closed */
@@ -230,7 +232,35 @@ static void export_get(struct api *a, const char *key, struct api_reply *out)
 struct add_request {
 	const char *url, *name, *attach;
 	bool refresh;
+	int index;	 /* of the device wished, -1 = any */
+	uint32_t queues; /* 0 = as many as fit */
 };
+
+/* "device" and "queues", where there. */
+static int add_parse_device(const cJSON *json, struct add_request *q, struct err *err)
+{
+	const cJSON *device = cJSON_GetObjectItemCaseSensitive(json, "device");
+	const cJSON *queues = cJSON_GetObjectItemCaseSensitive(json, "queues");
+
+	q->index = -1;
+	q->queues = 0;
+	if (device) {
+		q->index = cJSON_IsString(device) ? kernel_device_index(device->valuestring) : -1;
+		if (q->index < 0)
+			return err_set(err, -EINVAL,
+				       "device %.60s: a kernel NBD device is called /dev/nbd0, "
+				       "/dev/nbd1, ..",
+				       cJSON_IsString(device) ? device->valuestring : "?");
+	}
+	if (queues &&
+	    (!cJSON_IsNumber(queues) || queues->valuedouble < 1 ||
+	     queues->valuedouble > SUPERVISOR_FDS_MAX || queues->valuedouble != queues->valueint))
+		return err_set(err, -EINVAL, "queues must be a number from 1 to %d",
+			       SUPERVISOR_FDS_MAX);
+	if (queues)
+		q->queues = (uint32_t)queues->valueint;
+	return 0;
+}
 
 /* Strings stay @json's. */
 static int add_parse(const cJSON *json, struct add_request *q, struct err *err)
@@ -255,7 +285,7 @@ static int add_parse(const cJSON *json, struct add_request *q, struct err *err)
 	if (strlen(q->name) > NBD_NAME_MAX)
 		return err_set(err, -ENAMETOOLONG, "\"name\" is longer than %d bytes",
 			       NBD_NAME_MAX);
-	return 0;
+	return add_parse_device(json, q, err);
 }
 
 /* Connections that a detached device's helper held take a moment to be seen as closed. */
@@ -270,13 +300,33 @@ static int remove_patiently(struct api *a, const char *name, bool force, struct 
 	return rc;
 }
 
-static int attach(struct api *a, const char *way, struct export_info *e, struct err *err)
+/* The device stands: its connections, if it has any of its own, and who it is. */
+static int attach_take(struct api *a, const struct privileged_device *d, struct export_info *e,
+		       struct err *err)
+{
+	int rc = d->nfds ? exports_adopt(a->exports, e->name, d->fds, d->nfds) : 0;
+
+	if (!rc)
+		rc = exports_set_device(a->exports, e->name, d->device, d->way_used);
+	if (rc) {
+		privileged_detach(a->supervisor_fd, e->name, true, NULL);
+		return err_set(err, rc, "export '%s' was removed meanwhile", e->name);
+	}
+	snprintf(e->device, sizeof(e->device), "%s", d->device);
+	snprintf(e->way, sizeof(e->way), "%s", d->way_used);
+	return 0;
+}
+
+/* @note: why the first way was passed over, or "". */
+static int attach(struct api *a, const struct add_request *q, struct export_info *e,
+		  char note[SUPERVISOR_TEXT_LEN], struct err *err)
 {
 	struct privileged_device d = {.name = e->name,
-				      .way = way,
+				      .way = q->attach,
 				      .identity = e->digest,
 				      .len = (e->length + 4095) / 4096 * 4096,
-				      .index = -1};
+				      .queues = q->queues,
+				      .index = q->index};
 	int rc;
 
 	if (a->supervisor_fd < 0)
@@ -285,14 +335,16 @@ static int attach(struct api *a, const char *way, struct export_info *e, struct 
 	rc = privileged_attach(a->supervisor_fd, &d, err);
 	if (rc)
 		return rc;
-	rc = exports_set_device(a->exports, e->name, d.device, d.way_used);
-	if (rc) {
-		privileged_detach(a->supervisor_fd, e->name, true, NULL);
-		return err_set(err, rc, "export '%s' was removed meanwhile", e->name);
-	}
-	snprintf(e->device, sizeof(e->device), "%s", d.device);
-	snprintf(e->way, sizeof(e->way), "%s", d.way_used);
-	return 0;
+	memcpy(note, d.passed_over, SUPERVISOR_TEXT_LEN);
+	return attach_take(a, &d, e, err);
+}
+
+/* What stands already is what was asked for? */
+static int device_check(const struct add_request *q, const struct export_info *e, struct err *err)
+{
+	if (q->index < 0 || kernel_device_index(e->device) == q->index)
+		return 0;
+	return err_set(err, -EBUSY, "%s is attached as %s: detach it first", e->name, e->device);
 }
 
 static void export_post(struct api *a, const char *body, struct api_reply *out)
@@ -301,6 +353,7 @@ static void export_post(struct api *a, const char *body, struct api_reply *out)
 	struct export_info e, before;
 	struct add_request q = {0};
 	struct err err = {0};
+	char note[SUPERVISOR_TEXT_LEN] = "";
 	bool fresh = false, attached = false;
 	int rc = add_parse(json, &q, &err);
 
@@ -311,15 +364,18 @@ static void export_post(struct api *a, const char *body, struct api_reply *out)
 	if (rc)
 		goto out;
 	if (strcmp(q.attach, "none") != 0 && !e.device[0]) {
-		rc = attach(a, q.attach, &e, &err);
+		rc = attach(a, &q, &e, note, &err);
 		if (rc && fresh) /* as if it had not been asked for */
 			remove_patiently(a, e.name, true, NULL);
 		attached = !rc;
+	} else if (e.device[0]) {
+		rc = device_check(&q, &e, &err);
 	}
 	if (rc)
 		goto out;
 	o = export_json(a, &e);
 	cJSON_AddBoolToObject(o, "newly_attached", attached);
+	cJSON_AddStringToObject(o, "passed_over", note);
 	reply_json(out, fresh ? 201 : 200, o);
 out:
 	if (rc)

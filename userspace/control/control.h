@@ -1,11 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The control server: HTTP/1.1 with JSON on a Unix socket, and /metrics.
  *
- *   POST   /v1/exports              {"url", "name"?, "attach"?: "none"|"auto"|WAY, "refresh"?:
- * bool} GET    /v1/exports              [export, ..] GET    /v1/exports/KEY          KEY: a name,
- * URL or device, percent-encoded DELETE /v1/exports/KEY?force=1  detaches too GET    /v1/status GET
- * /metrics                 Prometheus text An error is a fitting 4xx or 5xx with {"error": TEXT,
- * "errno": N}.
+ *   POST   /v1/exports         {"url", "name"?, "attach"?: "none"|"auto"|WAY, "refresh"?: bool,
+ *                               "device"?: "/dev/nbdN", "queues"?: 1..64}; the reply is the export,
+ *                               "newly_attached", and "passed_over": why "auto" did not take its
+ *                               first way, "" when it did
+ *   GET    /v1/exports          [export, ..]
+ *   GET    /v1/exports/KEY      KEY: a name, URL or device, percent-encoded
+ *   DELETE /v1/exports/KEY?force=1
+ *                               detaches too
+ *   GET    /v1/status
+ *   GET    /metrics             Prometheus text
+ *
+ * An error is a fitting 4xx or 5xx with {"error": TEXT, "errno": N}.
  */
 #ifndef CONTROL_CONTROL_H
 #define CONTROL_CONTROL_H

@@ -4,11 +4,51 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "nbd/attach_kernel.h"
+#include "nbd/sysfs.h"
 
+#define QUEUES_MAX	   8 /* as many as data threads by default */
 #define HELPER_MIN_LIFE_NS (1 * NSEC_PER_SEC)
+
+/* One a CPU, so that none waits for another's lock, but no more than data threads that answer; the
+ * kernel keeps tags, memory and a thread for each. */
+static uint32_t queues_default(const struct config *cfg)
+{
+	long n = sysconf(_SC_NPROCESSORS_ONLN);
+
+	if (cfg->nbd_threads && (long)cfg->nbd_threads < n)
+		n = (long)cfg->nbd_threads;
+	return n < 1 ? 1 : n > QUEUES_MAX ? QUEUES_MAX : (uint32_t)n;
+}
+
+int devices_open(struct devices *d, const struct config *cfg, struct err *err)
+{
+	d->env = (struct attach_env){.runtime_dir = cfg->runtime_dir,
+				     .nbd_socket = cfg->nbd_socket,
+				     .deadline_s = (unsigned)((cfg->fill_deadline_ms + 999) / 1000),
+				     .queues = queues_default(cfg)};
+	return attach_kernel_new(&d->env.kernel, err);
+}
+
+void devices_close(struct devices *d)
+{
+	attach_kernel_free(d->env.kernel);
+	d->env.kernel = NULL;
+}
+
+int devices_events_fd(const struct devices *d)
+{
+	return attach_kernel_events_fd(d->env.kernel);
+}
+
+void devices_events(struct devices *d)
+{
+	attach_kernel_events(d->env.kernel, d->list, d->n);
+}
 
 static struct attachment *find(struct devices *d, const char *name)
 {
@@ -45,40 +85,78 @@ static int clean(struct devices *d, struct attachment *a, struct err *err)
 	return 0;
 }
 
-int devices_attach(struct devices *d, const char *name, const char *way_name,
-		   const struct attachment **out, struct err *err)
+/* Only kernel devices can be chosen, so a wish for one is a wish for that way. */
+static const char *way_wished(const struct device_wish *w)
 {
-	struct attachment *a = find(d, name), *more;
-	const struct attach_way *way;
-	int rc;
+	if (w->way[0] && strcmp(w->way, "auto") != 0)
+		return w->way;
+	return w->index >= 0 ? attach_kernel_nbd.name : "auto";
+}
 
-	if (a && (!a->dead || !revive(d, a, err))) {
-		*out = a;
-		return 0;
-	}
-	rc = a ? clean(d, a, err) : 0;
-	if (!rc)
-		rc = attach_choose(&d->env, way_name, &way, err);
-	if (rc)
-		return rc;
-	more = realloc(d->list, (d->n + 1) * sizeof(*d->list));
-	if (!more)
-		return err_set(err, -ENOMEM, "out of memory");
-	d->list = more;
-	a = &more[d->n];
-	*a = (struct attachment){.way = way};
-	if (strlen(name) >= sizeof(a->name))
+static int attachment_fill(struct attachment *a, const struct attach_way *way,
+			   const struct device_wish *w, struct err *err)
+{
+	*a = (struct attachment){
+		.way = way, .size = w->size, .wished = w->index, .queues = w->queues};
+	if (w->index >= 0 && way != &attach_kernel_nbd)
+		return err_set(err, -EINVAL, "a device can be chosen with the way nbd only, not %s",
+			       way->name);
+	if (strlen(w->name) >= sizeof(a->name) || strlen(w->identity) >= sizeof(a->identity))
 		return err_set(err, -ENAMETOOLONG, "export name longer than %d bytes",
 			       NBD_NAME_MAX);
-	strcpy(a->name, name);
-	rc = way->attach(&d->env, a, err);
+	strcpy(a->name, w->name);
+	strcpy(a->identity, w->identity);
+	return 0;
+}
+
+static int attach_new(struct devices *d, const struct device_wish *w, struct attachment **out,
+		      struct err *passed_over, struct err *err)
+{
+	const struct attach_way *way;
+	struct attachment *a;
+	int rc = attach_choose(&d->env, way_wished(w), &way, passed_over, err);
+
+	if (rc)
+		return rc;
+	a = realloc(d->list, (d->n + 1) * sizeof(*d->list));
+	if (!a)
+		return err_set(err, -ENOMEM, "out of memory");
+	d->list = a;
+	a += d->n;
+	rc = attachment_fill(a, way, w, err);
+	if (!rc)
+		rc = way->attach(&d->env, a, err);
 	if (rc)
 		return rc;
 	a->since_ns = clock_now_ns();
 	d->n++;
-	log_info("attach", "attached", "export=%s device=%s way=%s", name, a->device, way->name);
+	log_info("attach", "attached", "export=%s device=%s way=%s%s%s%s", w->name, a->device,
+		 way->name, passed_over->code ? " instead=\"" : "", passed_over->text,
+		 passed_over->code ? "\"" : "");
 	*out = a;
 	return 0;
+}
+
+int devices_attach(struct devices *d, const struct device_wish *w, struct attachment **out,
+		   struct err *passed_over, struct err *err)
+{
+	struct attachment *a = find(d, w->name);
+	int rc = 0;
+
+	*passed_over = (struct err){0};
+	if (!a && w->revive)
+		return err_set(err, -ENOENT, "no device is attached to export '%s'", w->name);
+	if (a && w->index >= 0 && (a->way != &attach_kernel_nbd || a->index != w->index))
+		return err_set(err, -EBUSY, "export '%s' is attached as %s: detach it first",
+			       w->name, a->device);
+	if (a && a->dead)
+		rc = revive(d, a, err);
+	if (a && (!rc || w->revive)) {
+		*out = rc ? NULL : a;
+		return rc;
+	}
+	rc = a ? clean(d, a, err) : 0;
+	return rc ? rc : attach_new(d, w, out, passed_over, err);
 }
 
 int devices_detach(struct devices *d, const char *name, bool force, struct err *err)
@@ -101,9 +179,23 @@ int devices_detach(struct devices *d, const char *name, bool force, struct err *
 void devices_worker_died(struct devices *d)
 {
 	for (size_t i = 0; i < d->n; i++) {
-		d->list[i].dead = true;
-		d->list[i].given_up = false;
+		struct attachment *a = &d->list[i];
+
+		a->dead = true;
+		a->given_up = false;
+		if (a->way->worker_died)
+			a->way->worker_died(&d->env, a);
 	}
+}
+
+int devices_read_ahead(struct devices *d, const char *name, uint64_t kb, uint64_t *now,
+		       struct err *err)
+{
+	const struct attachment *a = find(d, name);
+
+	if (!a)
+		return err_set(err, -ENOENT, "no device is attached to export '%s'", name);
+	return device_read_ahead(a->device + strlen("/dev/"), kb, now, err);
 }
 
 void devices_revive(struct devices *d)
@@ -112,7 +204,7 @@ void devices_revive(struct devices *d)
 		struct attachment *a = &d->list[i];
 		struct err err = {0};
 
-		if (!a->dead || a->given_up || !revive(d, a, &err))
+		if (!a->dead || a->given_up || a->way->worker_revives || !revive(d, a, &err))
 			continue;
 		a->given_up = true;
 		log_error("attach", "the device is dead: detach it and attach again",

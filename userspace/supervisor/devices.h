@@ -5,8 +5,10 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 #include <sys/types.h>
 
+#include "base/config.h"
 #include "base/err.h"
 #include "nbd/attach.h"
 
@@ -16,10 +18,25 @@ struct devices {
 	size_t n;
 };
 
+struct device_wish {
+	const char *name; /* of the export */
+	const char *way;  /* "" = "auto" */
+	const char *identity;
+	uint64_t size;
+	uint32_t queues; /* 0 = as the way sees fit */
+	int index;	 /* -1 = any */
+	bool revive;	 /* only one that stands already */
+};
+
+/* Strings stay the configuration's. */
+int devices_open(struct devices *d, const struct config *cfg, struct err *err);
+void devices_close(struct devices *d);
+
 /* A device on the export: the one that stands, a dead one brought back, or a new one. *out is valid
- * until the next call. */
-int devices_attach(struct devices *d, const char *name, const char *way,
-		   const struct attachment **out, struct err *err);
+ * until the next call. *passed_over says why "auto" did not take the first way (code 0: it did).
+ * -ENOENT: none stands, and only that was asked for. */
+int devices_attach(struct devices *d, const struct device_wish *w, struct attachment **out,
+		   struct err *passed_over, struct err *err);
 int devices_detach(struct devices *d, const char *name, bool force, struct err *err);
 
 /* The worker's connections are gone: reads of every device fail until devices_revive(). */
@@ -27,6 +44,14 @@ void devices_worker_died(struct devices *d);
 
 /* Bring the dead ones back; what cannot be brought back stays dead and is logged. */
 void devices_revive(struct devices *d);
+
+/* read_ahead_kb of the export's device: set unless @kb is UINT64_MAX, and told. -ENOENT. */
+int devices_read_ahead(struct devices *d, const char *name, uint64_t kb, uint64_t *now,
+		       struct err *err);
+
+/* Connections died, or may have: call when this polls readable. */
+int devices_events_fd(const struct devices *d);
+void devices_events(struct devices *d);
 
 /* A child that is no worker ended. */
 void devices_child_died(struct devices *d, pid_t pid);

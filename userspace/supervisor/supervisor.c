@@ -15,6 +15,7 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
@@ -25,6 +26,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "nbd/attach_kernel.h"
 #include "supervisor/devices.h"
 #include "supervisor/listen.h"
 #include "supervisor/worker_process.h"
@@ -152,10 +154,39 @@ static int reply_send(int channel, const struct supervisor_reply *r, const struc
 	return sendmsg(channel, &m, MSG_DONTWAIT | MSG_NOSIGNAL) < 0 ? -errno : 0;
 }
 
+static void text_put(struct supervisor_reply *r, const char *text)
+{
+	memcpy(r->text, text, strnlen(text, sizeof(r->text) - 1));
+}
+
+/* The worker's ends of new connections go with the reply. */
+static void answer_attach(struct supervisor *s, const struct supervisor_request *q,
+			  struct supervisor_reply *r, struct answer_fds *fds, struct err *err)
+{
+	struct device_wish w = {.name = q->name,
+				.way = q->way,
+				.identity = q->identity,
+				.size = q->value[0],
+				.queues = q->queues,
+				.index = q->index,
+				.revive = q->flags & SUPERVISOR_REVIVE};
+	struct attachment *a = NULL;
+	struct err passed_over;
+
+	r->code = devices_attach(&s->devices, &w, &a, &passed_over, err);
+	if (r->code)
+		return;
+	strcpy(r->device, a->device);
+	strncpy(r->way, a->way->name, sizeof(r->way) - 1);
+	text_put(r, passed_over.text);
+	r->nfds = a->fresh;
+	memcpy(fds->fd, &a->links[a->nlinks - a->fresh], a->fresh * sizeof(int));
+	attach_kernel_sent(a);
+}
+
 static void answer(struct supervisor *s, const struct supervisor_request *q,
 		   struct supervisor_reply *r, struct answer_fds *fds)
 {
-	const struct attachment *a = NULL;
 	struct err err = {0};
 
 	if (s->stopping) {
@@ -164,23 +195,16 @@ static void answer(struct supervisor *s, const struct supervisor_request *q,
 		s->ready = true;
 		s->ever_ready = true;
 	} else if (q->op == SUPERVISOR_ATTACH) {
-		r->code =
-			devices_attach(&s->devices, q->name, q->way[0] ? q->way : "auto", &a, &err);
+		answer_attach(s, q, r, fds, &err);
 	} else if (q->op == SUPERVISOR_DETACH) {
 		r->code = devices_detach(&s->devices, q->name, q->flags & SUPERVISOR_FORCE, &err);
+	} else if (q->op == SUPERVISOR_READ_AHEAD) {
+		r->code = devices_read_ahead(&s->devices, q->name, q->value[0], &r->value[0], &err);
 	} else {
 		r->code = err_set(&err, -ENOTSUP, "this supervisor has no observer");
 	}
-	(void)fds;
-	if (a) {
-		strcpy(r->device, a->device);
-		strncpy(r->way, a->way->name, sizeof(r->way) - 1);
-	}
-	if (r->code) {
-		size_t len = strnlen(err.text, sizeof(r->text) - 1);
-
-		memcpy(r->text, err.text, len);
-	}
+	if (r->code)
+		text_put(r, err.text);
 }
 
 static void on_request(struct supervisor *s)
@@ -268,16 +292,19 @@ static void on_time(struct supervisor *s)
 static void serve(struct supervisor *s)
 {
 	while (!s->stopping || s->worker.pid) {
-		struct pollfd p[2] = {
+		struct pollfd p[3] = {
 			{.fd = s->signals, .events = POLLIN},
-			{.fd = s->worker.pid ? s->worker.channel : -1, .events = POLLIN}};
-		int n = poll(p, 2, wait_ms(s));
+			{.fd = s->worker.pid ? s->worker.channel : -1, .events = POLLIN},
+			{.fd = devices_events_fd(&s->devices), .events = POLLIN}};
+		int n = poll(p, 3, wait_ms(s));
 
 		if (n > 0 && p[0].revents)
 			on_signal(s);
 		/* the death seen above may have closed the channel */
 		if (n > 0 && p[1].revents && s->worker.pid && p[1].fd == s->worker.channel)
 			on_request(s);
+		if (n > 0 && p[2].revents)
+			devices_events(&s->devices);
 		on_time(s);
 	}
 }
@@ -328,6 +355,17 @@ static int runtime_claim(struct supervisor *s, struct err *err)
 	return 0;
 }
 
+/* A descriptor a connection of each device. */
+static void file_limit_raise(void)
+{
+	struct rlimit r;
+
+	if (getrlimit(RLIMIT_NOFILE, &r) == 0 && r.rlim_cur < r.rlim_max) {
+		r.rlim_cur = r.rlim_max;
+		setrlimit(RLIMIT_NOFILE, &r);
+	}
+}
+
 static int start(struct supervisor *s, struct err *err)
 {
 	uint64_t usec = 0;
@@ -352,7 +390,10 @@ static int start(struct supervisor *s, struct err *err)
 		return s->signals;
 	if (sd_watchdog_enabled(0, &usec) > 0)
 		s->watchdog_ns = usec * 1000 / 2;
-	s->devices.env = (struct attach_env){s->cfg.runtime_dir, s->cfg.nbd_socket};
+	rc = devices_open(&s->devices, &s->cfg, err);
+	if (rc)
+		return rc;
+	file_limit_raise();
 	attach_sweep(&s->devices.env);
 	worker_start(s);
 	return 0;
@@ -360,6 +401,7 @@ static int start(struct supervisor *s, struct err *err)
 
 static void finish(struct supervisor *s)
 {
+	devices_close(&s->devices);
 	if (s->in.control_listen >= 0)
 		unlink(s->cfg.control_socket);
 	if (s->in.nbd_listen >= 0)

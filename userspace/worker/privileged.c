@@ -112,8 +112,11 @@ static int name_put(struct supervisor_request *q, const char *name, struct err *
 
 int privileged_attach(int fd, struct privileged_device *d, struct err *err)
 {
-	struct supervisor_request q = {
-		.op = SUPERVISOR_ATTACH, .queues = d->queues, .index = d->index, .value = {d->len}};
+	struct supervisor_request q = {.op = SUPERVISOR_ATTACH,
+				       .flags = d->revive ? SUPERVISOR_REVIVE : 0,
+				       .queues = d->queues,
+				       .index = d->index,
+				       .value = {d->len}};
 	struct supervisor_reply reply;
 	int rc = name_put(&q, d->name, err);
 
@@ -132,6 +135,7 @@ int privileged_attach(int fd, struct privileged_device *d, struct err *err)
 	d->nfds = reply.nfds;
 	memcpy(d->device, reply.device, sizeof(reply.device));
 	memcpy(d->way_used, reply.way, sizeof(reply.way));
+	memcpy(d->passed_over, reply.text, sizeof(reply.text));
 	return 0;
 }
 

@@ -22,9 +22,11 @@ struct privileged_device {
 	uint64_t len;	      /* bytes, a multiple of 4,096 */
 	uint32_t queues;      /* 0 = as the supervisor sees fit */
 	int32_t index;	      /* of the device wanted, -1 = any */
+	bool revive;	      /* only one that stands: its dead connections anew */
 	/* given */
 	char device[SUPERVISOR_DEVICE_LEN];
 	char way_used[SUPERVISOR_WAY_LEN];
+	char passed_over[SUPERVISOR_TEXT_LEN]; /* why "auto" did not take its first way, or "" */
 	/* Connected sockets, the caller's from now on, on which the kernel's requests arrive with
 	 * no handshake before them. None when the way connects through the NBD socket, and none
 	 * when the device stood already and its connections live. */

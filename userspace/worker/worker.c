@@ -14,6 +14,7 @@
 
 #include "base/log.h"
 #include "control/control.h"
+#include "worker/adopt.h"
 #include "worker/exports_impl.h"
 #include "worker/privileged.h"
 
@@ -25,6 +26,7 @@ struct worker {
 	struct fill *fill;
 	struct exports exports;
 	bool have_exports;
+	struct adopter *adopter;
 	struct nbd_server *server;
 	struct control *control;
 };
@@ -118,7 +120,9 @@ static int start_server(struct worker *w, struct err *err)
 				      .resident_latency = &w->exports.latency.local,
 				      .before_sleep = data_thread_sleeps,
 				      .after_sleep = data_thread_wakes,
-				      .turn_arg = w};
+				      .turn_arg = w,
+				      .lost = adopter_lost,
+				      .lost_arg = w->adopter};
 	int rc = nbd_server_start(&n, &w->server, err);
 
 	if (!rc)
@@ -145,7 +149,11 @@ static int worker_start(struct worker *w, struct err *err)
 	snprintf(why, sizeof(why), "loop=%s threads=%u", w->exports.event_loop,
 		 data_threads(w->cfg));
 	exports_reopen(&w->exports);
-	rc = start_server(w, err);
+	rc = adopter_start(&w->exports, w->fds->supervisor, &w->adopter, err);
+	if (!rc)
+		rc = start_server(w, err);
+	if (!rc)
+		adopter_take_over(w->adopter);
 	if (!rc)
 		rc = control_start(w->fds->control_listen, w->cfg->metrics_listen, &w->exports,
 				   w->fds->supervisor, w->cfg->nbd_socket, &w->control, err);
@@ -162,6 +170,7 @@ static void worker_stop(struct worker *w)
 		control_stop(w->control);
 	if (w->server)
 		nbd_server_stop(w->server);
+	adopter_stop(w->adopter);
 	if (w->fill)
 		fill_stop(w->fill);
 	if (w->have_exports)

@@ -1,0 +1,383 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Attach by the kernel's own NBD client.
+ *
+ * The supervisor makes a pair of loopback TCP sockets for each queue; the kernel takes one end of
+ * each, the worker the other, and the supervisor keeps hold of the worker's ends: a worker that
+ * died leaves them open until they are shut here, and a successor gets them or new ones.
+ *
+ * A device whose connections are dead stands. A request that was sent on a dead connection waits
+ * for TIMEOUT and is sent anew on a live one; a request that finds none alive waits for
+ * DEAD_CONN_TIMEOUT. Both are a little more than the worker takes at most to answer a read, so
+ * neither gives up on what is still being fetched, and a worker that comes back meanwhile costs a
+ * reader time and no error.
+ *
+ * In runtime_dir/attach/NAME/: nbd.json, device_note.h.
+ */
+#include "nbd/attach_kernel.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "nbd/attach_kernel_impl.h"
+#include "nbd/device_note.h"
+#include "nbd/in_use.h"
+#include "nbd/kernel_device.h"
+#include "nbd/module.h"
+#include "nbd/protocol.h"
+#include "nbd/tcp_pair.h"
+
+#define BLOCK_SIZE                                                                                 \
+	512 /* the least any file system wants: xfs and partition tables read single ones */
+#define DEADLINE_MARGIN_S 10
+#define RECONNECT_WAIT_MS 2000
+#define FREE_WAIT_MS	  2000
+
+/* ---- what is held open ---- */
+
+int attach_kernel_new(struct attach_kernel **out, struct err *err)
+{
+	struct attach_kernel *k = calloc(1, sizeof(*k));
+
+	if (!k)
+		return err_set(err, -ENOMEM, "out of memory");
+	k->epoll = epoll_create1(EPOLL_CLOEXEC);
+	if (k->epoll < 0) {
+		free(k);
+		return err_set(err, -errno, "epoll: %s", strerror(errno));
+	}
+	*out = k;
+	return 0;
+}
+
+void attach_kernel_free(struct attach_kernel *k)
+{
+	if (!k)
+		return;
+	nbd_netlink_close(k->netlink);
+	close(k->epoll);
+	free(k);
+}
+
+int attach_kernel_events_fd(const struct attach_kernel *k)
+{
+	return k->epoll;
+}
+
+int attach_kernel_ready(struct attach_kernel *k, struct err *err)
+{
+	struct epoll_event e = {.events = EPOLLIN};
+	int rc;
+
+	if (k->netlink)
+		return 0;
+	rc = nbd_module_load(err);
+	if (!rc)
+		rc = nbd_netlink_open(&k->netlink, err);
+	if (rc)
+		return rc;
+	e.data.fd = nbd_netlink_events_fd(k->netlink);
+	if (epoll_ctl(k->epoll, EPOLL_CTL_ADD, e.data.fd, &e)) {
+		rc = err_set(err, -errno, "epoll: %s", strerror(errno));
+		nbd_netlink_close(k->netlink);
+		k->netlink = NULL;
+	}
+	return rc;
+}
+
+static int kernel_available(const struct attach_env *env, struct err *err)
+{
+	if (geteuid() != 0)
+		return err_set(
+			err, -ENOTSUP,
+			"attaching needs root: run cairnd as root, or use `cairn export` and "
+			"an NBD client of your own");
+	return attach_kernel_ready(env->kernel, err);
+}
+
+/* ---- the note ---- */
+
+static int note_path(const struct attach_env *env, const struct attachment *a, bool make,
+		     char out[PATH_MAX], struct err *err)
+{
+	char dir[PATH_MAX - 16];
+	int rc = attach_dir(env, a->name, make, dir, sizeof(dir), err);
+
+	if (!rc)
+		snprintf(out, PATH_MAX, "%s/" KERNEL_NOTE, dir);
+	return rc;
+}
+
+static int note_write(const struct attach_env *env, const struct attachment *a, const int *kernel,
+		      uint32_t n, struct err *err)
+{
+	struct device_note note = {.index = a->index};
+	char path[PATH_MAX];
+	int rc = note_path(env, a, true, path, err);
+
+	if (rc)
+		return rc;
+	rc = device_note_sign(&note);
+	if (a->owner) /* another pid namespace than the first shows another */
+		note.pid = a->owner;
+	snprintf(note.identity, sizeof(note.identity), "%s", a->identity);
+	for (uint32_t i = 0; i < n; i++)
+		note.ports[note.nports++] = tcp_port(kernel[i]);
+	if (!rc)
+		rc = device_note_save(path, &note);
+	return rc ? err_set(err, rc, "%s: %s", path, strerror(-rc)) : 0;
+}
+
+static void note_remove(const struct attach_env *env, const struct attachment *a)
+{
+	char path[PATH_MAX];
+
+	if (note_path(env, a, false, path, NULL))
+		return;
+	unlink(path);
+	*strrchr(path, '/') = 0;
+	rmdir(path);
+}
+
+/* ---- connecting ---- */
+
+static struct nbd_netlink_device description(const struct attach_env *env,
+					     const struct attachment *a, const int *sockets,
+					     uint32_t n)
+{
+	return (struct nbd_netlink_device){
+		.index = a->index,
+		.sockets = sockets,
+		.nsockets = n,
+		.timeout_s = env->deadline_s + DEADLINE_MARGIN_S,
+		.dead_conn_timeout_s = env->deadline_s + DEADLINE_MARGIN_S,
+		.flags = NBD_FLAG_HAS_FLAGS | NBD_FLAG_READ_ONLY | NBD_FLAG_CAN_MULTI_CONN,
+		.identity = a->identity,
+	};
+}
+
+static int refusal(int rc, const struct attachment *a, struct err *err)
+{
+	char who[256];
+
+	if (rc == -EBUSY && a->wished >= 0) {
+		kernel_device_describe(a->wished, who, sizeof(who));
+		return err_set(err, rc, "%s; choose another, or leave --device away", who);
+	}
+	if (rc == -EPERM)
+		return rc;
+	if (a->wished >= 0)
+		return err_set(err, rc,
+			       "the kernel adds no /dev/nbd%d: %s; choose a lower number, or leave "
+			       "--device away",
+			       a->wished, strerror(-rc));
+	return err_set(
+		err, rc,
+		"the kernel gives no free NBD device: %s; detach one that is in use, or load "
+		"nbd with a larger nbds_max=",
+		strerror(-rc));
+}
+
+static int connect_device(const struct attach_env *env, struct attachment *a, const int *kernel,
+			  struct err *err)
+{
+	struct nbd_netlink_device d;
+	char identity[KERNEL_IDENTITY_MAX], who[256];
+	pid_t pid;
+	int rc;
+
+	a->index = a->wished;
+	if (a->wished >= 0 && kernel_device_owner(a->wished, &pid, identity))
+		return refusal(-EBUSY, a, err);
+	d = description(env, a, kernel, a->queues);
+	d.size = a->size;
+	d.block_size = BLOCK_SIZE;
+	rc = nbd_netlink_connect(env->kernel->netlink, &d, err);
+	if (rc)
+		return refusal(rc, a, err);
+	a->index = d.index;
+	snprintf(a->device, sizeof(a->device), "/dev/nbd%d", a->index);
+	if (kernel_device_owner(a->index, &pid, identity)) {
+		a->owner = pid;
+		return 0;
+	}
+	kernel_device_describe(a->index, who, sizeof(who));
+	return err_set(err, -EIO, "the kernel connected %s and let it go again: %s", a->device,
+		       who);
+}
+
+/* The worker's ends, from @worker on, become links. Those that fail are closed. */
+static int links_add_all(struct attach_kernel *k, struct attachment *a, const int *worker,
+			 uint32_t n)
+{
+	int rc = 0;
+
+	for (uint32_t i = 0; i < n; i++)
+		if (links_add(k, a, worker[i]))
+			rc = -ENOMEM;
+	return rc;
+}
+
+/* With the kernel's ends open until the end: their ports go into the note. */
+static int attach_with(const struct attach_env *env, struct attachment *a, const int *kernel,
+		       const int *worker, struct err *err)
+{
+	int rc;
+
+	a->index = -1; /* not known yet, should we be killed in between */
+	rc = note_write(env, a, kernel, a->queues, err);
+	if (!rc)
+		rc = connect_device(env, a, kernel, err);
+	if (rc) {
+		fds_close((int *)worker, a->queues);
+		return rc;
+	}
+	rc = links_add_all(env->kernel, a, worker, a->queues);
+	if (!rc)
+		rc = note_write(env, a, kernel, a->queues, err);
+	else
+		err_set(err, rc, "out of memory");
+	if (rc)
+		nbd_netlink_disconnect(env->kernel->netlink, a->index, NULL);
+	return rc;
+}
+
+static int kernel_attach(const struct attach_env *env, struct attachment *a, struct err *err)
+{
+	int kernel[ATTACH_LINKS_MAX], worker[ATTACH_LINKS_MAX], rc;
+
+	a->nlinks = a->fresh = 0;
+	a->owner = 0;
+	if (!a->queues)
+		a->queues = env->queues;
+	if (!a->size || a->queues > ATTACH_LINKS_MAX)
+		return err_set(err, -EINVAL, "a device of %llu bytes with %u queues can't be made",
+			       (unsigned long long)a->size, a->queues);
+	if (!a->identity[0])
+		snprintf(a->identity, sizeof(a->identity), "unsealed:%s", a->name);
+	rc = tcp_pairs_open(kernel, worker, a->queues, err);
+	if (rc)
+		return rc;
+	rc = attach_with(env, a, kernel, worker, err);
+	fds_close(kernel, a->queues);
+	if (rc) {
+		links_cut(env->kernel, a);
+		note_remove(env, a);
+		return rc;
+	}
+	kernel_device_tune(a->index);
+	a->dead = false;
+	return 0;
+}
+
+/* ---- detach ---- */
+
+/* Still the device that was set up, and not someone else's by now? */
+static bool is_ours(const struct attachment *a)
+{
+	char identity[KERNEL_IDENTITY_MAX];
+	pid_t pid;
+
+	return kernel_device_owner(a->index, &pid, identity) && pid == a->owner &&
+	       (!identity[0] || strncmp(identity, a->identity, sizeof(identity) - 1) == 0);
+}
+
+static int kernel_detach(const struct attach_env *env, struct attachment *a, bool force,
+			 struct err *err)
+{
+	int rc = 0;
+
+	if (is_ours(a)) {
+		rc = force ? 0 : device_in_use(a->device + 5, err);
+		if (rc)
+			return rc;
+		if (force) /* a request that is stuck in a full socket must not hold it up */
+			links_cut(env->kernel, a);
+		rc = nbd_netlink_disconnect(env->kernel->netlink, a->index, err);
+		if (rc)
+			return rc;
+		if (!kernel_device_wait_free(a->index, force ? 0 : FREE_WAIT_MS))
+			log_warn("attach",
+				 "a device goes when its last user lets go; its reads fail",
+				 "device=%s export=%s", a->device, a->name);
+	}
+	links_cut(env->kernel, a);
+	note_remove(env, a);
+	return 0;
+}
+
+/* ---- after the worker, or a connection, died ---- */
+
+static void kernel_worker_died(const struct attach_env *env, struct attachment *a)
+{
+	links_cut(env->kernel, a);
+}
+
+/* New connections for the dead ones. The kernel takes as many as it has dead ones and drops the
+ * others, which shows as their end; one that ends later is an event like any other. */
+static int reconnect(const struct attach_env *env, struct attachment *a, struct err *err)
+{
+	int kernel[ATTACH_LINKS_MAX], worker[ATTACH_LINKS_MAX];
+	uint32_t n = a->queues - a->nlinks;
+	struct nbd_netlink_device d;
+	int rc = tcp_pairs_open(kernel, worker, n, err);
+
+	if (rc)
+		return rc;
+	d = description(env, a, kernel, n);
+	rc = nbd_netlink_reconfigure(env->kernel->netlink, &d, err);
+	if (!rc)
+		rc = note_write(env, a, kernel, n, err);
+	fds_close(kernel, n);
+	if (rc) {
+		fds_close(worker, n);
+		return rc;
+	}
+	rc = links_add_all(env->kernel, a, worker, n);
+	links_drop_dead(env->kernel, a);
+	return rc;
+}
+
+static int kernel_revive(const struct attach_env *env, struct attachment *a, struct err *err)
+{
+	uint64_t end = clock_now_ns() + RECONNECT_WAIT_MS * NSEC_PER_MSEC;
+	int rc = 0;
+
+	if (!is_ours(a))
+		return err_set(err, -ENODEV, "someone disconnected %s: detach it and attach again",
+			       a->device);
+	links_drop_dead(env->kernel, a);
+	/* the kernel sees the end of the old ones a moment after we shut them */
+	while (!rc && a->nlinks < a->queues && clock_now_ns() < end) {
+		rc = reconnect(env, a, err);
+		if (!rc && a->nlinks < a->queues)
+			nanosleep(&(struct timespec){.tv_nsec = 5 * NSEC_PER_MSEC}, NULL);
+	}
+	if (rc)
+		return rc;
+	if (!a->nlinks)
+		return err_set(
+			err, -ETIMEDOUT,
+			"the kernel takes no new connection for %s: detach it and attach again",
+			a->device);
+	a->dead = a->nlinks < a->queues;
+	return 0;
+}
+
+const struct attach_way attach_kernel_nbd = {
+	.name = "nbd",
+	.worker_revives = true,
+	.available = kernel_available,
+	.attach = kernel_attach,
+	.detach = kernel_detach,
+	.revive = kernel_revive,
+	.worker_died = kernel_worker_died,
+	.sweep = attach_kernel_sweep,
+};

@@ -1,0 +1,21 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the way "nbd" holds open beside its devices: the kernel's netlink family, and a watch over
+ * connections and link-dead events. */
+#ifndef NBD_ATTACH_KERNEL_H
+#define NBD_ATTACH_KERNEL_H
+
+#include "nbd/attach.h"
+
+int attach_kernel_new(struct attach_kernel **out, struct err *err);
+void attach_kernel_free(struct attach_kernel *k); /* NULL is nothing */
+
+/* Polls readable when a connection died or the kernel said so. */
+int attach_kernel_events_fd(const struct attach_kernel *k);
+
+/* Take what happened: drop the dead connections of the list, mark their attachments dead, log. */
+void attach_kernel_events(struct attach_kernel *k, struct attachment *list, size_t n);
+
+/* The worker got the fresh connections of @a. */
+void attach_kernel_sent(struct attachment *a);
+
+#endif

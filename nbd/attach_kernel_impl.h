@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Between the files of the way "nbd". */
+#ifndef NBD_ATTACH_KERNEL_IMPL_H
+#define NBD_ATTACH_KERNEL_IMPL_H
+
+#include "nbd/attach_kernel.h"
+#include "nbd/netlink.h"
+
+#define KERNEL_NOTE "nbd.json"
+
+struct attach_kernel {
+	struct nbd_netlink *netlink; /* NULL until the first use */
+	int epoll;		     /* links, and the netlink's events */
+};
+
+/* The module and its netlink family, at the first use. -ENOTSUP, -EPERM. */
+int attach_kernel_ready(struct attach_kernel *k, struct err *err);
+
+/* kernel_links.c: the supervisor's ends */
+
+/* Watch and keep @fd as one more, fresh. It is closed when that fails. */
+int links_add(struct attach_kernel *k, struct attachment *a, int fd);
+
+/* Shut all down, so that the kernel and the worker see them end, and forget them. */
+void links_cut(struct attach_kernel *k, struct attachment *a);
+
+/* Forget those whose other end is gone; how many. */
+uint32_t links_drop_dead(struct attach_kernel *k, struct attachment *a);
+
+/* sweep_kernel.c */
+void attach_kernel_sweep(const struct attach_env *env);
+
+#endif

@@ -1,0 +1,143 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The supervisor's hold on the worker's ends of a device's connections, and how their death is
+ * noticed: the kernel shuts its end of a connection that it gives up, which the watch of each link
+ * sees, and says so by netlink, which drops under load. Either alone is enough; after a drop every
+ * device is looked at.
+ */
+#include <errno.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "nbd/attach_kernel_impl.h"
+#include "nbd/tcp_pair.h"
+
+#define EVENTS_A_TURN 64
+
+int links_add(struct attach_kernel *k, struct attachment *a, int fd)
+{
+	struct epoll_event e = {.events = EPOLLRDHUP, .data.fd = fd};
+
+	if (a->nlinks == ATTACH_LINKS_MAX || epoll_ctl(k->epoll, EPOLL_CTL_ADD, fd, &e)) {
+		shutdown(fd, SHUT_RDWR);
+		close(fd);
+		return -ENOMEM;
+	}
+	a->links[a->nlinks++] = fd;
+	a->fresh++;
+	return 0;
+}
+
+/* The worker holds the same socket, so epoll would keep it when only this end is closed. */
+static void link_remove(struct attach_kernel *k, struct attachment *a, uint32_t i)
+{
+	epoll_ctl(k->epoll, EPOLL_CTL_DEL, a->links[i], NULL);
+	shutdown(a->links[i], SHUT_RDWR);
+	close(a->links[i]);
+	if (i >= a->nlinks - a->fresh)
+		a->fresh--;
+	a->nlinks--;
+	memmove(&a->links[i], &a->links[i + 1], (a->nlinks - i) * sizeof(a->links[0]));
+}
+
+void links_cut(struct attach_kernel *k, struct attachment *a)
+{
+	while (a->nlinks)
+		link_remove(k, a, a->nlinks - 1);
+}
+
+uint32_t links_drop_dead(struct attach_kernel *k, struct attachment *a)
+{
+	uint32_t n = 0;
+
+	for (uint32_t i = a->nlinks; i-- > 0;) {
+		if (!tcp_peer_is_gone(a->links[i]))
+			continue;
+		link_remove(k, a, i);
+		n++;
+	}
+	return n;
+}
+
+void attach_kernel_sent(struct attachment *a)
+{
+	a->fresh = 0;
+}
+
+/* ---- events ---- */
+
+struct look {
+	struct attach_kernel *k;
+	struct attachment *list;
+	size_t n;
+};
+
+static bool is_kernels(const struct attachment *a)
+{
+	return a->way == &attach_kernel_nbd;
+}
+
+static void look_at(struct attach_kernel *k, struct attachment *a)
+{
+	uint32_t died = links_drop_dead(k, a);
+
+	if (!died)
+		return;
+	a->dead = true;
+	log_warn("attach", "connections of a device died", "device=%s export=%s died=%u left=%u",
+		 a->device, a->name, died, a->nlinks);
+}
+
+static void look_at_index(void *arg, int index)
+{
+	struct look *l = arg;
+
+	for (size_t i = 0; i < l->n; i++)
+		if (is_kernels(&l->list[i]) && l->list[i].index == index)
+			look_at(l->k, &l->list[i]);
+}
+
+static void look_at_fd(struct look *l, int fd)
+{
+	for (size_t i = 0; i < l->n; i++)
+		for (uint32_t j = 0; j < l->list[i].nlinks; j++)
+			if (l->list[i].links[j] == fd) {
+				look_at(l->k, &l->list[i]);
+				return;
+			}
+}
+
+/* The kernel had more to say than the socket held. */
+static void look_at_all(struct look *l)
+{
+	log_warn("attach", "link-dead events were lost; looking at every device", "devices=%zu",
+		 l->n);
+	for (size_t i = 0; i < l->n; i++) {
+		struct attachment *a = &l->list[i];
+
+		if (!is_kernels(a))
+			continue;
+		look_at(l->k, a);
+		if (nbd_netlink_status(l->k->netlink, a->index, NULL) != 0)
+			continue;
+		a->dead = true;
+		log_warn("attach", "someone disconnected a device of ours", "device=%s export=%s",
+			 a->device, a->name);
+	}
+}
+
+void attach_kernel_events(struct attach_kernel *k, struct attachment *list, size_t n)
+{
+	struct look l = {.k = k, .list = list, .n = n};
+	struct epoll_event e[EVENTS_A_TURN];
+	int got = epoll_wait(k->epoll, e, EVENTS_A_TURN, 0);
+
+	for (int i = 0; i < got; i++) {
+		if (!k->netlink || e[i].data.fd != nbd_netlink_events_fd(k->netlink))
+			look_at_fd(&l, e[i].data.fd);
+		else if (nbd_netlink_events_drain(k->netlink, look_at_index, &l) == -ENOBUFS)
+			look_at_all(&l);
+	}
+}

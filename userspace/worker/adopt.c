@@ -1,0 +1,204 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "worker/adopt.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/queue.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "worker/exports_impl.h"
+#include "worker/privileged.h"
+
+#define RETRIES	  60 /* of a second each, while the supervisor is busy or the kernel is slow */
+#define GATHER_MS 20 /* connections of one device end together */
+
+struct lost {
+	TAILQ_ENTRY(lost) line;
+	unsigned tries;
+	char name[NBD_NAME_MAX + 1];
+};
+
+struct adopter {
+	struct exports *exports;
+	int supervisor_fd;
+	pthread_t thread;
+	pthread_mutex_t lock; /* the rest */
+	pthread_cond_t wake;
+	TAILQ_HEAD(lost_line, lost) line;
+	bool stopping;
+};
+
+int exports_adopt(struct exports *x, const char *name, const int *fds, uint32_t n)
+{
+	struct nbd_export *e = x->server ? x->directory.find(&x->directory, name) : NULL;
+	int rc = e ? 0 : -ENOENT;
+
+	for (uint32_t i = 0; i < n; i++) {
+		if (e && nbd_server_adopt(x->server, fds[i], e)) {
+			rc = -ENOMEM;
+		} else if (!e) {
+			shutdown(fds[i], SHUT_RDWR);
+			close(fds[i]);
+		}
+	}
+	if (e)
+		e->ops->unref(e);
+	return rc;
+}
+
+void adopter_lost(void *adopter, const char *export_name)
+{
+	struct adopter *a = adopter;
+	struct lost *l;
+
+	pthread_mutex_lock(&a->lock);
+	TAILQ_FOREACH(l, &a->line, line)
+	if (strcmp(l->name, export_name) == 0)
+		break;
+	if (!l && (l = calloc(1, sizeof(*l)))) {
+		strncpy(l->name, export_name, sizeof(l->name) - 1);
+		TAILQ_INSERT_TAIL(&a->line, l, line);
+		pthread_cond_signal(&a->wake);
+	}
+	pthread_mutex_unlock(&a->lock);
+}
+
+static int revive(struct adopter *a, const char *name, struct err *err)
+{
+	struct privileged_device d = {
+		.name = name, .way = "", .identity = "", .index = -1, .revive = true};
+	int rc = privileged_attach(a->supervisor_fd, &d, err);
+
+	if (rc)
+		return rc;
+	if (d.nfds)
+		log_info("worker", "new connections of a device", "export=%s device=%s n=%u", name,
+			 d.device, d.nfds);
+	rc = exports_adopt(a->exports, name, d.fds, d.nfds);
+	return rc ? err_set(err, rc, "adopting its connections: %s", strerror(-rc)) : 0;
+}
+
+static bool may_pass(int rc)
+{
+	return rc == -ETIMEDOUT || rc == -ENOMEM || rc == -EAGAIN;
+}
+
+/* True: try again later. */
+static bool revive_lost(struct adopter *a, struct lost *l)
+{
+	struct err err = {0};
+	int rc = revive(a, l->name, &err);
+
+	if (!rc || rc == -ENOENT || rc == -ESHUTDOWN) /* detached, or all of us end */
+		return false;
+	if (may_pass(rc) && ++l->tries < RETRIES)
+		return true;
+	log_error("worker", "a device stays without its connections", "export=%s why=\"%s\"",
+		  l->name, err.text);
+	return false;
+}
+
+/* Under the lock; true when told to stop. */
+static bool sleep_ms(struct adopter *a, long ms)
+{
+	struct timespec at;
+
+	clock_gettime(CLOCK_REALTIME, &at);
+	at.tv_sec += (at.tv_nsec + ms * 1000000) / 1000000000;
+	at.tv_nsec = (at.tv_nsec + ms * 1000000) % 1000000000;
+	while (!a->stopping && pthread_cond_timedwait(&a->wake, &a->lock, &at) != ETIMEDOUT)
+		;
+	return a->stopping;
+}
+
+static void *adopter_run(void *arg)
+{
+	struct adopter *a = arg;
+	struct lost *l;
+	bool again;
+
+	pthread_mutex_lock(&a->lock);
+	while (!a->stopping) {
+		l = TAILQ_FIRST(&a->line);
+		if (!l) {
+			pthread_cond_wait(&a->wake, &a->lock);
+			continue;
+		}
+		if (sleep_ms(a, l->tries ? 1000 : GATHER_MS))
+			break;
+		TAILQ_REMOVE(&a->line, l, line); /* what is lost from here on is another loss */
+		pthread_mutex_unlock(&a->lock);
+		again = revive_lost(a, l);
+		pthread_mutex_lock(&a->lock);
+		if (again)
+			TAILQ_INSERT_TAIL(&a->line, l, line);
+		else
+			free(l);
+	}
+	pthread_mutex_unlock(&a->lock);
+	return NULL;
+}
+
+int adopter_start(struct exports *x, int supervisor_fd, struct adopter **out, struct err *err)
+{
+	struct adopter *a = calloc(1, sizeof(*a));
+	int rc;
+
+	if (!a)
+		return err_set(err, -ENOMEM, "out of memory");
+	a->exports = x;
+	a->supervisor_fd = supervisor_fd;
+	TAILQ_INIT(&a->line);
+	pthread_mutex_init(&a->lock, NULL);
+	pthread_cond_init(&a->wake, NULL);
+	rc = pthread_create(&a->thread, NULL, adopter_run, a);
+	if (rc) {
+		free(a);
+		return err_set(err, -rc, "can't start a thread: %s", strerror(rc));
+	}
+	*out = a;
+	return 0;
+}
+
+void adopter_stop(struct adopter *a)
+{
+	struct lost *l;
+
+	if (!a)
+		return;
+	pthread_mutex_lock(&a->lock);
+	a->stopping = true;
+	pthread_cond_signal(&a->wake);
+	pthread_mutex_unlock(&a->lock);
+	pthread_join(a->thread, NULL);
+	while ((l = TAILQ_FIRST(&a->line))) {
+		TAILQ_REMOVE(&a->line, l, line);
+		free(l);
+	}
+	free(a);
+}
+
+void adopter_take_over(struct adopter *a)
+{
+	struct export_info *e = NULL;
+	size_t n = 0;
+
+	if (exports_list(a->exports, &e, &n))
+		return;
+	for (size_t i = 0; i < n; i++) {
+		struct err err = {0};
+
+		if (!e[i].device[0] || strcmp(e[i].way, "nbd") != 0)
+			continue;
+		if (revive(a, e[i].name, &err))
+			log_error("worker", "a device stays without its connections",
+				  "export=%s device=%s why=\"%s\"", e[i].name, e[i].device,
+				  err.text);
+	}
+	free(e);
+}
