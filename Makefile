@@ -27,7 +27,7 @@ PKG_LIBS   = -Wl,--as-needed $(shell pkg-config --libs $(PKGS)) -pthread
 
 WARN     := -Wall -Wextra -Werror -Wstrict-prototypes -Wmissing-prototypes -Wformat=2 -Wshadow -Wvla \
             -Wno-format-truncation # texts for people are cut on purpose
-CPPFLAGS += -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -DCAIRN_VERSION='"$(VERSION)"' -Iinclude -Iuserspace -I.
+CPPFLAGS += -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -DCAIRN_VERSION='"$(VERSION)"' -Iinclude -Iuserspace -I. -I$(BUILD)
 CFLAGS   ?= -O2 -g
 CFLAGS   += -std=gnu11 $(WARN) -fno-strict-aliasing -pthread
 SAN      := -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
@@ -57,6 +57,28 @@ $(BUILD)/%/libcairn.a:
 	$(Q)rm -f $@ && $(AR) rcs $@ $^
 $(BUILD)/obj/libcairn.a: $(call objs,obj,$(LIB_SRC))
 $(BUILD)/san/libcairn.a: $(call objs,san,$(LIB_SRC))
+
+# ---- BPF: one object a question, linked into one, and a skeleton of it. Needs no BTF here. ----
+
+BPF_CLANG ?= clang
+BPFTOOL   ?= $(firstword $(wildcard /usr/sbin/bpftool) bpftool)
+BPF_SRC   := $(wildcard bpf/*.bpf.c)
+BPF_ARCH  := $(shell $(CC) -print-multiarch 2>/dev/null)
+BPF_FLAGS := -g -O2 -std=gnu11 -Wall -Wextra -Werror -Wno-unused-parameter -target bpf -mcpu=v3 -Iinclude -I. \
+             -idirafter /usr/include/$(BPF_ARCH)
+BPF_SKEL  := $(BUILD)/bpf/observer.skel.h
+
+$(BUILD)/bpf/%.bpf.o: bpf/%.bpf.c $(wildcard bpf/*.h) include/heat.h include/observe.h include/policy.h include/stream.h
+	$(call say,BPF,$@)
+	$(Q)mkdir -p $(@D)
+	$(Q)$(BPF_CLANG) $(BPF_FLAGS) -c -o $@ $<
+$(BUILD)/bpf/observer.o: $(BPF_SRC:bpf/%.bpf.c=$(BUILD)/bpf/%.bpf.o)
+	$(call say,BPFLD,$@)
+	$(Q)$(BPFTOOL) gen object $@ $^
+$(BPF_SKEL): $(BUILD)/bpf/observer.o
+	$(call say,SKEL,$@)
+	$(Q)$(BPFTOOL) gen skeleton $< name observer_bpf >$@.new && mv $@.new $@
+$(foreach v,obj san tsan,$(BUILD)/$(v)/userspace/observe/loader.o): $(BPF_SKEL)
 
 $(BUILD)/obj/%.o: %.c
 	$(call say,CC,$<)

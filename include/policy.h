@@ -3,9 +3,13 @@
  * BPF programs read on every event and the worker writes.
  *
  * Layout of the array: entry [slot] for the device in that slot, then OBSERVE_CGROUPS entries that
- * form an open-addressed table by cgroup id. Nobody but us should write there, but anybody with the
- * descriptor can: so readers take policy_sane() of what they read, and nothing they do with it can
- * go wrong for any bit pattern. Plain C and __uNN only: compiled into BPF, worker and unit tests.
+ * form an open-addressed table by cgroup id, then POLICY_HEAD, whose cgroup field counts the
+ * entries of that table: while it is 0 nobody looks for a task's cgroup. A cgroup's policy stands
+ * in for the device's in all but half_life_ms, since cells are shared by all who read the device.
+ *
+ * Nobody but us should write there, but anybody with the descriptor can: so readers take
+ * policy_sane() of what they read, and nothing they do with it can go wrong for any bit pattern.
+ * Plain C and __uNN only: compiled into BPF, worker and unit tests.
  */
 #ifndef POLICY_H
 #define POLICY_H
@@ -13,6 +17,13 @@
 #ifndef __VMLINUX_H__
 #include <linux/types.h>
 #endif
+
+#include "observe.h"
+
+#define POLICY_HEAD    (OBSERVE_DEVICES + OBSERVE_CGROUPS)
+#define POLICY_ENTRIES (POLICY_HEAD + 1)
+#define POLICY_PROBES  8U  /* places that a cgroup's entry may be at */
+#define POLICY_LEVELS  16U /* of nested cgroups that are looked at, from the root */
 
 #define POLICY_HALF_LIFE_MIN_MS	    1000U
 #define POLICY_HALF_LIFE_MAX_MS	    86400000U
@@ -48,7 +59,16 @@ static inline struct policy policy_sane(struct policy p)
 	if (!p.flags || p.ring_sampling < 1 || p.ring_sampling > POLICY_SAMPLING_MAX)
 		p.ring_sampling = POLICY_SAMPLING_DEFAULT;
 	p.flags &= POLICY_SET | POLICY_DISABLED;
+	p.reserved[0] = p.reserved[1] = 0;
 	return p;
+}
+
+/* Entry number @probe (below POLICY_PROBES) at which the policy of cgroup @id may be. */
+static inline __u32 policy_cgroup_entry(__u64 id, __u32 probe)
+{
+	__u32 hash = (__u32)((id * 0x9e3779b97f4a7c15ULL) >> 32);
+
+	return OBSERVE_DEVICES + ((hash + probe) & (OBSERVE_CGROUPS - 1));
 }
 
 #endif

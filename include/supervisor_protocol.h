@@ -35,7 +35,7 @@ enum supervisor_op {
 		4, /* fds: the maps of observe/loader.h; value: hooks; text: their line */
 	SUPERVISOR_WATCH =
 		5, /* fds: heat map of name's device; value: slot, shift, cells, generation */
-	SUPERVISOR_UNWATCH = 6,
+	SUPERVISOR_UNWATCH = 6,	   /* value[0]: generation of the watch */
 	SUPERVISOR_READ_AHEAD = 7, /* value[0]: read_ahead_kb of name's device, UINT64_MAX = only
 				    * tell; reply.value[0]: as it is now */
 };

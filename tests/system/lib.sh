@@ -261,7 +261,7 @@ cairnd_config() {
 			ini[azure.key_file]=$T/azurite/key
 		fi
 		for kv in "$@"; do ini[${kv%%=*}]=${kv#*=}; done
-		for kv in daemon nbd store fill origin azure image; do
+		for kv in daemon nbd store fill origin azure image observe; do
 			echo "[$kv]"
 			for key in "${!ini[@]}"; do
 				if [ "${key%%.*}" = "$kv" ] && [ -n "${ini[$key]}" ]; then

@@ -99,6 +99,9 @@ static const struct config_key keys[] = {
 	 "The identity's client id, object:ID or resource id; empty = AZURE_CLIENT_ID."},
 	{"image", "manifest_max_age", KEY_SECONDS, NUMBER(manifest_max_age_ms, 0, 31536000), "3600",
 	 NULL, "Seconds a manifest in the store is used without asking its origin again."},
+	{"observe", "enable", KEY_CHOICE, TEXT(observe), "auto", "auto|off",
+	 "Count what is read of attached devices by BPF programs; auto = where the kernel lets "
+	 "it."},
 };
 #define KEYS (sizeof(keys) / sizeof(keys[0]))
 

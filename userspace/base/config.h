@@ -48,6 +48,8 @@ struct config {
 	uint64_t manifest_max_age_ms; /* key `manifest_max_age`, seconds, 3600: how long a manifest
 				       * that is in the store is used without asking the origin
 				       * again */
+	/* [observe] */
+	char observe[16]; /* key `enable`, auto | off */
 };
 
 void config_defaults(struct config *c);

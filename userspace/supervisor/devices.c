@@ -58,6 +58,11 @@ static struct attachment *find(struct devices *d, const char *name)
 	return NULL;
 }
 
+const struct attachment *devices_find(struct devices *d, const char *name)
+{
+	return find(d, name);
+}
+
 static void forget(struct devices *d, struct attachment *a)
 {
 	*a = d->list[--d->n];

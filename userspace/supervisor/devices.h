@@ -39,6 +39,9 @@ int devices_attach(struct devices *d, const struct device_wish *w, struct attach
 		   struct err *passed_over, struct err *err);
 int devices_detach(struct devices *d, const char *name, bool force, struct err *err);
 
+/* The device on the export, or NULL. */
+const struct attachment *devices_find(struct devices *d, const char *name);
+
 /* The worker's connections are gone: reads of every device fail until devices_revive(). */
 void devices_worker_died(struct devices *d);
 

@@ -27,6 +27,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "nbd/attach_kernel.h"
+#include "observe/loader.h"
 #include "supervisor/devices.h"
 #include "supervisor/listen.h"
 #include "supervisor/worker_process.h"
@@ -36,6 +37,7 @@
 struct supervisor {
 	struct config cfg;
 	struct devices devices;
+	struct loader *observer;
 	struct worker_inheritance in;
 	struct worker_process worker; /* pid 0 = none */
 	int signals, lock;
@@ -154,6 +156,51 @@ static int reply_send(int channel, const struct supervisor_reply *r, const struc
 	return sendmsg(channel, &m, MSG_DONTWAIT | MSG_NOSIGNAL) < 0 ? -errno : 0;
 }
 
+static const char *device_base(const struct attachment *a)
+{
+	return strncmp(a->device, "/dev/", 5) ? a->device : a->device + 5;
+}
+
+static void answer_observer(struct supervisor *s, struct supervisor_reply *r,
+			    struct answer_fds *fds)
+{
+	uint32_t hooks;
+
+	strncpy(r->text, loader_hooks(s->observer, &hooks), sizeof(r->text) - 1);
+	r->value[0] = hooks;
+	r->code = loader_fds(s->observer, fds->fd);
+	r->nfds = r->code ? 0 : LOADER_FDS;
+}
+
+static int answer_watch(struct supervisor *s, const struct supervisor_request *q,
+			struct supervisor_reply *r, struct answer_fds *fds, struct err *err)
+{
+	const struct attachment *a = devices_find(&s->devices, q->name);
+	struct loader_watch w;
+	int rc;
+
+	if (!a)
+		return err_set(err, -ENOENT, "no device is attached to export '%s'", q->name);
+	rc = loader_add(s->observer, device_base(a), q->value[0], &w, err);
+	if (rc)
+		return rc;
+	r->value[0] = w.slot;
+	r->value[1] = w.heat_shift;
+	r->value[2] = w.cells;
+	r->value[3] = w.generation;
+	fds->fd[0] = w.heat_fd;
+	r->nfds = 1;
+	return 0;
+}
+
+static void answer_unwatch(struct supervisor *s, const struct supervisor_request *q)
+{
+	const struct attachment *a = devices_find(&s->devices, q->name);
+
+	if (a)
+		loader_remove(s->observer, device_base(a), (uint32_t)q->value[0]);
+}
+
 static void text_put(struct supervisor_reply *r, const char *text)
 {
 	memcpy(r->text, text, strnlen(text, sizeof(r->text) - 1));
@@ -184,6 +231,24 @@ static void answer_attach(struct supervisor *s, const struct supervisor_request 
 	attach_kernel_sent(a);
 }
 
+/* Attach or detach; a device that is no longer the export's is not watched any longer. */
+static void answer_device(struct supervisor *s, const struct supervisor_request *q,
+			  struct supervisor_reply *r, struct answer_fds *fds, struct err *err)
+{
+	const struct attachment *a = devices_find(&s->devices, q->name);
+	char before[SUPERVISOR_DEVICE_LEN] = "";
+
+	if (a)
+		strcpy(before, device_base(a));
+	if (q->op == SUPERVISOR_ATTACH)
+		answer_attach(s, q, r, fds, err);
+	else
+		r->code = devices_detach(&s->devices, q->name, q->flags & SUPERVISOR_FORCE, err);
+	a = devices_find(&s->devices, q->name);
+	if (before[0] && (!a || strcmp(before, device_base(a)) != 0))
+		loader_remove(s->observer, before, 0);
+}
+
 static void answer(struct supervisor *s, const struct supervisor_request *q,
 		   struct supervisor_reply *r, struct answer_fds *fds)
 {
@@ -194,14 +259,18 @@ static void answer(struct supervisor *s, const struct supervisor_request *q,
 	} else if (q->op == SUPERVISOR_READY) {
 		s->ready = true;
 		s->ever_ready = true;
-	} else if (q->op == SUPERVISOR_ATTACH) {
-		answer_attach(s, q, r, fds, &err);
-	} else if (q->op == SUPERVISOR_DETACH) {
-		r->code = devices_detach(&s->devices, q->name, q->flags & SUPERVISOR_FORCE, &err);
+	} else if (q->op == SUPERVISOR_ATTACH || q->op == SUPERVISOR_DETACH) {
+		answer_device(s, q, r, fds, &err);
+	} else if (q->op == SUPERVISOR_OBSERVER) {
+		answer_observer(s, r, fds);
+	} else if (q->op == SUPERVISOR_WATCH) {
+		r->code = answer_watch(s, q, r, fds, &err);
+	} else if (q->op == SUPERVISOR_UNWATCH) {
+		answer_unwatch(s, q);
 	} else if (q->op == SUPERVISOR_READ_AHEAD) {
 		r->code = devices_read_ahead(&s->devices, q->name, q->value[0], &r->value[0], &err);
 	} else {
-		r->code = err_set(&err, -ENOTSUP, "this supervisor has no observer");
+		r->code = err_set(&err, -ENOTSUP, "this supervisor knows no request %u", q->op);
 	}
 	if (r->code)
 		text_put(r, err.text);
@@ -258,11 +327,14 @@ static void on_signal(struct supervisor *s)
 }
 
 /* Milliseconds until the next thing to do by the clock; -1 = none. */
-static int wait_ms(const struct supervisor *s)
+static int wait_ms(struct supervisor *s)
 {
 	uint64_t now = clock_now_ns(), at = UINT64_MAX;
+	int tick = loader_tick(s->observer);
 
-	if (s->restart_ns)
+	if (tick >= 0)
+		at = now + (uint64_t)tick * NSEC_PER_MSEC;
+	if (s->restart_ns && s->restart_ns < at)
 		at = s->restart_ns;
 	if (s->stopping && s->deadline_ns < at)
 		at = s->deadline_ns;
@@ -390,6 +462,10 @@ static int start(struct supervisor *s, struct err *err)
 		return s->signals;
 	if (sd_watchdog_enabled(0, &usec) > 0)
 		s->watchdog_ns = usec * 1000 / 2;
+	s->observer = loader_open(strcmp(s->cfg.observe, "off") != 0);
+	if (!s->observer)
+		return err_set(err, -ENOMEM, "out of memory");
+	log_info("observe", "observer", "hooks=\"%s\"", loader_hooks(s->observer, NULL));
 	rc = devices_open(&s->devices, &s->cfg, err);
 	if (rc)
 		return rc;
@@ -411,6 +487,7 @@ static void finish(struct supervisor *s)
 	close(s->in.exports_memfd);
 	close(s->signals);
 	close(s->lock);
+	loader_close(s->observer);
 }
 
 int supervisor_run(const struct config *cfg)

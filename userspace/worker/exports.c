@@ -12,6 +12,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "observe/view.h"
 #include "worker/exports_impl.h"
 
 /* ---- looking up, under the lock ---- */
@@ -102,6 +103,7 @@ static void volume_info(struct volume *v, struct export_info *out)
 	out->connections = v->export.connections;
 	snprintf(out->device, sizeof(out->device), "%s", v->device);
 	snprintf(out->way, sizeof(out->way), "%s", v->way);
+	out->slot = v->slot;
 	out->reads_local = c.reads_local;
 	out->reads_origin = c.reads_origin;
 	out->bytes_local = c.bytes_local;
@@ -178,6 +180,7 @@ static int make_volume(struct exports *x, const char *url, const char *name, boo
 	rc = volume_new(name, &source, x->fill, x->cfg->readahead, &x->latency, out, err);
 	if (rc)
 		return rc;
+	(*out)->slot = -ENOENT;
 	snprintf((*out)->url, sizeof((*out)->url), "%s", url);
 	origin_redact_url(url, (*out)->shown_url, sizeof((*out)->shown_url));
 	return 0;
@@ -260,19 +263,46 @@ int exports_remove(struct exports *x, const char *name, bool force, struct err *
 	return 0;
 }
 
-int exports_set_device(struct exports *x, const char *name, const char *device, const char *way)
+/* Not under the lock: it asks the supervisor. */
+static void watch(struct exports *x, const char *name, uint64_t len)
 {
+	int slot = x->view ? view_add(x->view, name, len) : -ENOTSUP;
 	struct volume *v;
 
 	pthread_mutex_lock(&x->lock);
 	v = find_name(x, name);
+	if (v && v->device[0])
+		v->slot = slot;
+	pthread_mutex_unlock(&x->lock);
+}
+
+int exports_set_device(struct exports *x, const char *name, const char *device, const char *way)
+{
+	struct volume *v;
+	uint64_t len = 0;
+	int slot = -ENOENT;
+
+	pthread_mutex_lock(&x->lock);
+	v = find_name(x, name);
 	if (v) {
+		len = v->export.size;
+		slot = v->slot;
+		v->slot = -ENOENT;
 		snprintf(v->device, sizeof(v->device), "%s", device);
 		snprintf(v->way, sizeof(v->way), "%s", way);
 		save_roster(x);
 	}
 	pthread_mutex_unlock(&x->lock);
+	if (slot >= 0 && !device[0])
+		view_remove(x->view, slot);
+	if (v && device[0])
+		watch(x, name, len);
 	return v ? 0 : -ENOENT;
+}
+
+struct view *exports_view(struct exports *x)
+{
+	return x->view;
 }
 
 int exports_find(struct exports *x, const char *key, struct export_info *out, struct err *err)

@@ -13,6 +13,7 @@
 #include "worker/latency.h"
 
 struct exports;
+struct view;
 
 struct export_info {
 	char name[NBD_NAME_MAX + 1];
@@ -25,6 +26,7 @@ struct export_info {
 	uint32_t connections;
 	char device[64]; /* "" when exported only */
 	char way[32];	 /* attach way; "" when exported only */
+	int slot;	 /* of the device in exports_view(); negative when it is not watched */
 	/* reads by the farthest source they needed, and bytes by where each came from */
 	uint64_t reads_local, reads_peer, reads_origin;
 	uint64_t bytes_local, bytes_peer, bytes_origin;
@@ -53,7 +55,8 @@ int exports_add(struct exports *x, const char *url, const char *name, bool refre
  * @force, which drops them). */
 int exports_remove(struct exports *x, const char *name, bool force, struct err *err);
 
-/* Note that a device stands on an export ("" = no more). -ENOENT. */
+/* Note that a device stands on an export ("" = no more), and watch it. -ENOENT. Asks the
+ * supervisor: call from a control thread. */
 int exports_set_device(struct exports *x, const char *name, const char *device, const char *way);
 
 /* The export with this name, URL or device. -ENOENT with a text. */
@@ -62,6 +65,9 @@ int exports_find(struct exports *x, const char *name_url_or_device, struct expor
 
 /* Fresh array of all exports by name (the caller frees). */
 int exports_list(struct exports *x, struct export_info **out, size_t *n);
+
+/* What is observed of the devices (observe/view.h). NULL before the worker has begun to look. */
+struct view *exports_view(struct exports *x);
 
 void exports_status(struct exports *x, struct worker_status *out);
 

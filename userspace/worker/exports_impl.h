@@ -22,6 +22,7 @@ struct exports {
 	struct latency latency;
 	struct nbd_directory directory;
 	struct nbd_server *server; /* set once it runs */
+	struct view *view;	   /* the worker's; may be NULL */
 	int roster_fd;
 	uint64_t started_ns;
 	char event_loop[16];

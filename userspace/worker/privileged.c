@@ -202,9 +202,9 @@ int privileged_watch(int fd, const char *export_name, uint64_t len, struct privi
 	return 0;
 }
 
-int privileged_unwatch(int fd, const char *export_name)
+int privileged_unwatch(int fd, const char *export_name, uint32_t generation)
 {
-	struct supervisor_request q = {.op = SUPERVISOR_UNWATCH};
+	struct supervisor_request q = {.op = SUPERVISOR_UNWATCH, .value = {generation}};
 	struct supervisor_reply reply;
 	int rc = name_put(&q, export_name, NULL);
 

@@ -56,7 +56,7 @@ struct privileged_watch {
 };
 int privileged_watch(int fd, const char *export_name, uint64_t len, struct privileged_watch *out,
 		     struct err *err);
-int privileged_unwatch(int fd, const char *export_name);
+int privileged_unwatch(int fd, const char *export_name, uint32_t generation);
 
 /* read_ahead_kb of the export's device: set it unless @kb is UINT64_MAX; *now is what it is after.
  * -EINVAL where the kernel refuses. */

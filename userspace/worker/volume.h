@@ -40,6 +40,7 @@ struct volume {
 	char url[4096]; /* as asked for, with secrets: never shown */
 	char shown_url[4096];
 	char device[64], way[32];
+	int slot; /* of the device in the view; negative = not watched */
 };
 
 /* Consumes @source (also on error). @readahead_max in bytes. @latency outlives it. */

@@ -14,6 +14,7 @@
 
 #include "base/log.h"
 #include "control/control.h"
+#include "observe/view.h"
 #include "worker/adopt.h"
 #include "worker/exports_impl.h"
 #include "worker/privileged.h"
@@ -27,6 +28,7 @@ struct worker {
 	struct exports exports;
 	bool have_exports;
 	struct adopter *adopter;
+	struct view *view;
 	struct nbd_server *server;
 	struct control *control;
 };
@@ -148,6 +150,10 @@ static int worker_start(struct worker *w, struct err *err)
 		return rc;
 	snprintf(why, sizeof(why), "loop=%s threads=%u", w->exports.event_loop,
 		 data_threads(w->cfg));
+	w->view = view_start(w->fds->supervisor);
+	if (!w->view)
+		return err_set(err, -ENOMEM, "out of memory");
+	w->exports.view = w->view;
 	exports_reopen(&w->exports);
 	rc = adopter_start(&w->exports, w->fds->supervisor, &w->adopter, err);
 	if (!rc)
@@ -168,6 +174,7 @@ static void worker_stop(struct worker *w)
 		fill_cancel(w->fill); /* an origin that is silent must not hold up the stop */
 	if (w->control)
 		control_stop(w->control);
+	view_stop(w->view);
 	if (w->server)
 		nbd_server_stop(w->server);
 	adopter_stop(w->adopter);
