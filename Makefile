@@ -255,6 +255,9 @@ bench:
 	$(Q)tests/bench/run
 bench-check: bench-build
 	tests/bench/check_origin
-.PHONY: bench bench-build bench-check
+# What the BPF programs cost: ns an event, and of 4 KiB reads from the page cache. As root.
+bench-observe: all $(BUILD)/bench/cachedread
+	$(Q)tests/bench/observe
+.PHONY: bench bench-build bench-check bench-observe
 
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)

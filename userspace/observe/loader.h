@@ -17,7 +17,7 @@
 
 #define LOADER_FDS 3 /* policy, stats, events: what observe/view.h mmaps */
 
-#define LOADER_HITS_ON_MS     100
+#define LOADER_HITS_ON_MS     50
 #define LOADER_HITS_PERIOD_MS 1000
 
 struct loader;
