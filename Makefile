@@ -25,7 +25,8 @@ PKG_CFLAGS = $(shell pkg-config --cflags $(PKGS))
 # what the archive needs, and of that only what a program uses
 PKG_LIBS   = -Wl,--as-needed $(shell pkg-config --libs $(PKGS)) -pthread
 
-WARN     := -Wall -Wextra -Werror -Wstrict-prototypes -Wmissing-prototypes -Wformat=2 -Wshadow -Wvla \
+WERROR   ?= -Werror
+WARN     := -Wall -Wextra $(WERROR) -Wstrict-prototypes -Wmissing-prototypes -Wformat=2 -Wshadow -Wvla \
             -Wno-format-truncation # texts for people are cut on purpose
 CPPFLAGS += -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -DCAIRN_VERSION='"$(VERSION)"' -Iinclude -Iuserspace -I. -I$(BUILD)
 CFLAGS   ?= -O2 -g
@@ -169,7 +170,7 @@ unit: unit-build
 	$(Q)tests/unit/run $(if $(TEST),$(BUILD)/unit/test_$(TEST),$(UNIT))
 
 # TEST=main_job for one alone; LOOP=epoll for the event loop that needs no io_uring.
-system: all $(BUILD)/system/origin_azurite.san
+system: all man $(BUILD)/system/origin_azurite.san
 	$(Q)tests/system/run --loop $(or $(LOOP),auto) $(TEST)
 
 $(BUILD)/system/origin_azurite.san: PKG_LIBS += -lcmocka
@@ -260,4 +261,4 @@ bench-observe: all $(BUILD)/bench/cachedread
 	$(Q)tests/bench/observe
 .PHONY: bench bench-build bench-check bench-observe
 
--include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
+-include $(shell find $(BUILD) -path $(BUILD)/deb -prune -o -name '*.d' -type f -print 2>/dev/null)

@@ -1,19 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
 # shellcheck shell=bash
-# Completion for cairn, loaded by bash-completion on the first TAB.
+# Completion for cairn, loaded by bash-completion at the first TAB.
 #
 # Commands, options and what an argument is come from `cairn .. --help`, so they can't fall behind it;
-# only the words that an option or argument takes stand here. Names of images come from the daemon, and
-# when that is off there are none.
+# only the words that an option or argument takes stand here. Names of images come from the daemon; when
+# that is off there are none. A name is somebody else's text: it is quoted and never expanded.
 
-# The command line's program, as far as --help and status are asked of it.
+# The program of the command line, with its --socket
 _cairn_ask() { timeout 2 "${_cairn_program[@]}" "$@" 2>/dev/null; }
 
-_cairn_commands() { _cairn_ask "$@" --help | sed -nE 's/^  ([a-z]+) .*/\1/p'; }
+# The commands below a command that has some
+_cairn_commands() {
+	_cairn_ask "$@" --help | sed -nE '1{/COMMAND/!q}; s/^  ([a-z]+) .*/\1/p'
+}
 
 _cairn_options() {
-	_cairn_ask "$@" --help |
-		sed -nE 's/^ +(-[a-zA-Z])?(, )?(--[a-z][a-z-]*)?( .*|$)/\1 \3/p' | tr -s ' ' '\n' | grep .
+	_cairn_ask "$@" --help | sed -nE 's/^ +((-[a-zA-Z]), )?(--[a-z-]+)( .*|$)/\2 \3/p' | tr ' ' '\n'
 	printf '%s\n' -h --help
 }
 
@@ -21,95 +23,95 @@ _cairn_options() {
 _cairn_value() {
 	local option=$1
 	shift
-	_cairn_ask "$@" --help | sed -nE "s/^ +(-[a-zA-Z], )?$option ([A-Z]+)( .*|\$)/\2/p" | head -n 1
+	_cairn_ask "$@" --help |
+		sed -nE "s/^ +((-[a-zA-Z], )?$option|$option, --[a-z-]+) ([A-Z]+)( .*|\$)/\3/p" | head -n 1
 }
 
-# _cairn_argument N [COMMAND...]: the placeholder of the Nth argument; beyond the last, that if it ends in ...
+# _cairn_argument N [COMMAND...]: the placeholder of the Nth argument; the last for all beyond if it repeats
 _cairn_argument() {
-	local n=$1 word last= words
+	local n=$1 word='' words
 	shift
 	words=$(_cairn_ask "$@" --help | sed -nE "1s/^Usage: cairn( $*)?//p" |
-		sed -E 's/\[-[^]]*\]|--[a-z-]+ [A-Z]+|--[a-z-]+//g; s/…/.../g; s/[][]/ /g')
+		sed -E 's/\[-[^]]*\]|--[a-z-]+ [A-Z]+|--[a-z-]+//g; s/[][]/ /g')
 	for word in $words; do
-		last=$word
-		if [ $((n -= 1)) = 0 ]; then echo "$word"; return; fi
+		[ $((n -= 1)) != 0 ] || break
 	done
-	case $last in *...) echo "$last" ;; esac
+	if [ "$n" = 0 ] || [[ $word == *... ]]; then echo "${word%...}"; fi
 }
 
-# The members of status's images: name, device
-_cairn_images() {
-	_cairn_ask status --json | sed -nE "s/^\t\t\t\"($1)\":\t\"(.*)\",?\$/\2/p" | grep .
+# The members $1 (name, device) of the images that are served
+_cairn_images() { _cairn_ask status --json | sed -nE "s/^\t\t\t\"$1\":\t\"(.+)\",?\$/\1/p"; }
+
+# _cairn_offer CURRENT: lines of stdin that begin so
+_cairn_offer() {
+	local word
+	while IFS= read -r word; do
+		if [ -n "$word" ] && [[ $word == "$1"* ]]; then COMPREPLY+=("$(printf %q "$word")"); fi
+	done
 }
 
-_cairn_urls() {
+_cairn_offer_files() { # -f or -d, CURRENT
+	compopt -o filenames
+	mapfile -t -O ${#COMPREPLY[@]} COMPREPLY < <(compgen "$1" -- "$2")
+}
+
+_cairn_offer_urls() {
 	compopt -o nospace
-	case $2 in
-	file://*) compgen -f -P file:// -- "${2#file://}" ;;
-	*) compgen -W 'az:// https:// file:///' -- "$2" ;;
+	case $1 in
+	file://*) mapfile -t -O ${#COMPREPLY[@]} COMPREPLY < <(compgen -f -P file:// -- "${1#file://}") ;;
+	*) _cairn_offer "$1" < <(printf '%s\n' az:// https:// file:///) ;;
 	esac
 }
 
-# _cairn_words PLACEHOLDER CURRENT [COMMAND...]: what stands for it
-_cairn_words() {
-	local kinds kind current=$2
-	case $1:$3 in
-	IMAGE:image) kinds=FILE ;; # elsewhere an image that is served
-	*) kinds=${1//|/ } ;;
-	esac
+# _cairn_offer_values PLACEHOLDER CURRENT [COMMAND]: what may stand for it
+_cairn_offer_values() {
+	local kinds=${1//|/ } kind
+	if [ "$1:${3-}" = IMAGE:image ]; then kinds=FILE; fi # elsewhere an image that is served
 	for kind in $kinds; do
 		case $kind in
-		NAME | IMAGE) compgen -W "$(_cairn_images name)" -- "$current" ;;
-		DEVICE) compgen -W "$(_cairn_images device)" -- "$current" ;;
-		URL) _cairn_urls "$kind" "$current" ;;
-		DIR | CGROUP) compopt -o filenames; compgen -d -- "$current" ;;
-		FILE | PATH) compopt -o filenames; compgen -f -- "$current" ;;
-		WAY) compgen -W 'auto nbdfuse' -- "$current" ;;
-		TYPE) compgen -W 'erofs ext4 xfs squashfs' -- "$current" ;;
-		FS) compgen -W 'erofs ext4' -- "$current" ;;
+		NAME | IMAGE) _cairn_offer "$2" < <(_cairn_images name) ;;
+		DEVICE) _cairn_offer "$2" < <(_cairn_images device) ;;
+		URL) _cairn_offer_urls "$2" ;;
+		DIR | CGROUP) _cairn_offer_files -d "$2" ;;
+		FILE | PATH) _cairn_offer_files -f "$2" ;;
+		WAY) _cairn_offer "$2" < <(printf '%s\n' auto nbdfuse) ;;
+		TYPE) _cairn_offer "$2" < <(printf '%s\n' erofs ext4 xfs squashfs) ;;
+		FS) _cairn_offer "$2" < <(printf '%s\n' erofs ext4) ;;
 		esac
 	done
 }
 
-# A URL is one word to bash's COMP_WORDS only without the colon among its breaks.
 _cairn() {
-	local cur prev words cword i before=() command=() arguments=0 value placeholder=
+	# shellcheck disable=SC2034 # prev is what _get_comp_words_by_ref is asked for
+	local cur prev words cword i value wanted='' arguments=0 command=()
 	local _cairn_program=("${COMP_WORDS[0]/#\~/$HOME}")
-	_get_comp_words_by_ref -n : cur prev words cword
 	COMPREPLY=()
+	_get_comp_words_by_ref -n : cur prev words cword # a URL is one word
 
 	for ((i = 1; i < cword; i++)); do
-		case ${words[i]} in
-		-*)
+		if [[ ${words[i]} == -* ]]; then
 			value=$(_cairn_value "${words[i]}" "${command[@]}")
 			[ -n "$value" ] || continue
-			if [ $((i + 1)) = "$cword" ]; then
-				placeholder=$value
-			elif [ "${words[i]}" = --socket ]; then
-				before=(--socket "${words[i + 1]}")
-			fi
 			i=$((i + 1))
-			;;
-		*)
-			if [ $arguments = 0 ] && _cairn_commands "${command[@]}" | grep -qxF -- "${words[i]}"; then
-				command+=("${words[i]}")
-			else
-				arguments=$((arguments + 1))
+			if [ $i = "$cword" ]; then wanted=$value; fi
+			if [ $i -lt "$cword" ] && [ "${words[i - 1]}" = --socket ]; then
+				_cairn_program+=(--socket "${words[i]}")
 			fi
-			;;
-		esac
+		elif [ $arguments = 0 ] && grep -qxF -- "${words[i]}" < <(_cairn_commands "${command[@]}"); then
+			command+=("${words[i]}")
+		else
+			arguments=$((arguments + 1))
+		fi
 	done
-	_cairn_program+=("${before[@]}")
 
-	if [ -n "$placeholder" ]; then
-		mapfile -t COMPREPLY < <(_cairn_words "$placeholder" "$cur" "${command[@]}")
+	if [ -n "$wanted" ]; then
+		_cairn_offer_values "$wanted" "$cur"
 	elif [[ $cur == -* ]]; then
-		mapfile -t COMPREPLY < <(compgen -W "$(_cairn_options "${command[@]}")" -- "$cur")
+		_cairn_offer "$cur" < <(_cairn_options "${command[@]}")
 	elif [ $arguments = 0 ] && [ -n "$(_cairn_commands "${command[@]}")" ]; then
-		mapfile -t COMPREPLY < <(compgen -W "$(_cairn_commands "${command[@]}")" -- "$cur")
+		_cairn_offer "$cur" < <(_cairn_commands "${command[@]}")
 	else
-		placeholder=$(_cairn_argument $((arguments + 1)) "${command[@]}")
-		mapfile -t COMPREPLY < <(_cairn_words "${placeholder%...}" "$cur" "${command[@]}")
+		_cairn_offer_values "$(_cairn_argument $((arguments + 1)) "${command[@]}")" "$cur" "${command[@]}"
 	fi
 	__ltrim_colon_completions "$cur"
 }
