@@ -73,8 +73,9 @@ _cairn_offer_values() {
 		DEVICE) _cairn_offer "$2" < <(_cairn_images device) ;;
 		URL) _cairn_offer_urls "$2" ;;
 		DIR | CGROUP) _cairn_offer_files -d "$2" ;;
+		DEV) _cairn_offer "$2" < <(compgen -G '/dev/nbd*') ;;
 		FILE | PATH) _cairn_offer_files -f "$2" ;;
-		WAY) _cairn_offer "$2" < <(printf '%s\n' auto nbdfuse) ;;
+		WAY) _cairn_offer "$2" < <(printf '%s\n' auto nbd nbdfuse) ;;
 		TYPE) _cairn_offer "$2" < <(printf '%s\n' erofs ext4 xfs squashfs) ;;
 		FS) _cairn_offer "$2" < <(printf '%s\n' erofs ext4) ;;
 		esac

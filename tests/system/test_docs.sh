@@ -85,7 +85,8 @@ that_the_daemons_page_has_its_options() {
 
 usage_is_in_help() {
 	local o
-	for o in $(help "$1" | sed -nE '1s/[^-]*(--[a-z-]+)[^-]*/\1 /gp' | grep -oE -- '--[a-z][a-z-]*'); do
+	# the first line, and those that go on with it
+	for o in $(help "$1" | sed -nE '1p; 2,/^( {0,9}[^ ]|$)/{/^ {10,}/p}' | grep -oE -- '--[a-z][a-z-]*'); do
 		help "$1" | options_of_help | grep -qE -- "$o( |\$)" || fail "'cairn $1 --help': $o is in the usage only"
 	done
 }
