@@ -23,7 +23,7 @@ PKGS     := libcurl libmicrohttpd libcjson inih libcrypto liburing libsystemd \
             libbpf libnl-3.0 libnl-genl-3.0 libkmod libpng
 PKG_CFLAGS = $(shell pkg-config --cflags $(PKGS))
 # what the archive needs, and of that only what a program uses
-PKG_LIBS   = -Wl,--as-needed $(shell pkg-config --libs $(PKGS)) -pthread
+PKG_LIBS   = -Wl,--as-needed $(shell pkg-config --libs $(PKGS)) -lm -pthread
 
 WERROR   ?= -Werror
 WARN     := -Wall -Wextra $(WERROR) -Wstrict-prototypes -Wmissing-prototypes -Wformat=2 -Wshadow -Wvla \

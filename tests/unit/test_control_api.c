@@ -20,6 +20,7 @@
 
 #include "control/client.h"
 #include "control/control.h"
+#include "fake_view.h"
 #include "origin/origin.h"
 
 __attribute__((weak)) struct origin_counters origin_counters;
@@ -135,6 +136,14 @@ void exports_latency(struct exports *x, struct latency_view *out)
 	out->stall_ns = 2500000000;
 }
 
+int exports_presence(struct exports *x, const char *name, uint64_t extents, uint32_t ncells,
+		     uint8_t *out)
+{
+	(void)x, (void)name, (void)extents;
+	memset(out, 0, ncells);
+	return 0;
+}
+
 /* ---- a fake supervisor ---- */
 
 static struct supervisor {
@@ -170,6 +179,7 @@ static void *boss_run(void *arg)
 static char dir[] = "/tmp/test_control.XXXXXX", path[64];
 static int listener, pair[2];
 static struct control *control;
+static struct watch *watch;
 
 static int setup(void **state)
 {
@@ -188,13 +198,18 @@ static int setup(void **state)
 	assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET, 0, pair), 0);
 	boss = (struct supervisor){.fd = pair[1]};
 	pthread_create(&boss.thread, NULL, boss_run, NULL);
-	return control_start(listener, "", &table, pair[0], "/run/n.sock", &control, &err);
+	fake_view_reset();
+	fake.off = true;
+	watch = watch_new((struct view *)&fake, pair[0], dir);
+	assert_non_null(watch);
+	return control_start(listener, "", &table, watch, pair[0], "/run/n.sock", &control, &err);
 }
 
 static int teardown(void **state)
 {
 	(void)state;
 	control_stop(control);
+	watch_free(watch);
 	shutdown(pair[0], SHUT_RDWR);
 	pthread_join(boss.thread, NULL);
 	close(pair[0]);
@@ -429,7 +444,8 @@ static void the_listening_socket_outlives_the_server(void **state)
 	(void)state;
 	control_stop(control);
 	assert_int_equal(
-		control_start(listener, "", &table, pair[0], "/run/n.sock", &control, &err), 0);
+		control_start(listener, "", &table, watch, pair[0], "/run/n.sock", &control, &err),
+		0);
 	answers("GET", "/v1/exports/x", NULL, 404, NULL, NULL);
 }
 
@@ -439,8 +455,9 @@ static void metrics_alone_are_served_over_tcp(void **state)
 	struct err err = {0};
 
 	(void)state;
-	assert_int_equal(control_start(listener, "nonsense", &table, -1, "", &c, &err), -EINVAL);
-	assert_int_equal(control_start(listener, "192.0.2.1:9100", &table, -1, "", &c, &err),
+	assert_int_equal(control_start(listener, "nonsense", &table, watch, -1, "", &c, &err),
+			 -EINVAL);
+	assert_int_equal(control_start(listener, "192.0.2.1:9100", &table, watch, -1, "", &c, &err),
 			 -EADDRNOTAVAIL);
 	assert_non_null(strstr(err.text, "metrics_listen = 192.0.2.1:9100"));
 }

@@ -8,6 +8,8 @@
 #include <time.h>
 
 #include "base/log.h"
+#include "control/api_observe.h"
+#include "control/reply.h"
 #include "nbd/attach.h"
 #include "nbd/kernel_device.h"
 #include "origin/origin.h"
@@ -17,6 +19,7 @@
 /* of 20 ms: until the closed connections of a helper are seen as closed */
 #define REMOVE_TRIES   100
 #define EXPORTS_PREFIX "/v1/exports/"
+#define HEAT_SUFFIX    "/heat"
 
 unsigned api_worker_restarts(void)
 {
@@ -31,6 +34,7 @@ static unsigned status_of(int code)
 {
 	switch (-code) {
 	case EINVAL:
+	case ERANGE:
 	case ENAMETOOLONG:
 		return 400;
 	case EACCES:
@@ -53,7 +57,7 @@ static unsigned status_of(int code)
 	}
 }
 
-static void reply_json(struct api_reply *out, unsigned status, cJSON *json)
+void reply_json(struct api_reply *out, unsigned status, cJSON *json)
 {
 	out->status = status;
 	out->type = "application/json";
@@ -70,13 +74,12 @@ void api_reply_error(struct api_reply *out, unsigned status, int code, const cha
 	reply_json(out, status, o);
 }
 
-static void reply_err(struct api_reply *out, const struct err *e)
+void reply_err(struct api_reply *out, const struct err *e)
 {
 	api_reply_error(out, status_of(e->code), e->code, e->text);
 }
 
-/* Exact: a double holds integers up to 2^53 only. */
-static void add_u64(cJSON *o, const char *key, uint64_t v)
+void reply_add_u64(cJSON *o, const char *key, uint64_t v)
 {
 	char text[24];
 
@@ -84,13 +87,13 @@ static void add_u64(cJSON *o, const char *key, uint64_t v)
 	cJSON_AddRawToObject(o, key, text);
 }
 
-static void add_sources(cJSON *o, const char *key, uint64_t local, uint64_t peer, uint64_t origin)
+void reply_add_sources(cJSON *o, const char *key, uint64_t local, uint64_t peer, uint64_t origin)
 {
 	cJSON *s = cJSON_AddObjectToObject(o, key);
 
-	add_u64(s, "local", local);
-	add_u64(s, "peer", peer);
-	add_u64(s, "origin", origin);
+	reply_add_u64(s, "local", local);
+	reply_add_u64(s, "peer", peer);
+	reply_add_u64(s, "origin", origin);
 }
 
 static cJSON *export_json(const struct api *a, const struct export_info *e)
@@ -106,13 +109,13 @@ static cJSON *export_json(const struct api *a, const struct export_info *e)
 	cJSON_AddBoolToObject(o, "verified", e->verified);
 	cJSON_AddStringToObject(o, "device", e->device);
 	cJSON_AddStringToObject(o, "way", e->way);
-	add_u64(o, "length", e->length);
-	add_u64(o, "bytes_present", e->bytes_present);
-	add_u64(o, "zero_bytes", e->zero_bytes);
+	reply_add_u64(o, "length", e->length);
+	reply_add_u64(o, "bytes_present", e->bytes_present);
+	reply_add_u64(o, "zero_bytes", e->zero_bytes);
 	cJSON_AddNumberToObject(o, "connections", e->connections);
-	add_sources(o, "reads", e->reads_local, e->reads_peer, e->reads_origin);
-	add_sources(o, "served_bytes", e->bytes_local, e->bytes_peer, e->bytes_origin);
-	add_u64(o, "read_errors", e->read_errors);
+	reply_add_sources(o, "reads", e->reads_local, e->reads_peer, e->reads_origin);
+	reply_add_sources(o, "served_bytes", e->bytes_local, e->bytes_peer, e->bytes_origin);
+	reply_add_u64(o, "read_errors", e->read_errors);
 	cJSON_AddStringToObject(o, "last_error", e->last_error);
 	return o;
 }
@@ -149,12 +152,12 @@ static cJSON *store_json(const struct worker_status *w)
 	cJSON *s = cJSON_CreateObject();
 
 	cJSON_AddStringToObject(s, "path", w->store_path);
-	add_u64(s, "used_bytes", w->store_used);
-	add_u64(s, "size_bytes", w->store_size);
-	add_u64(s, "objects", w->store_objects);
-	add_u64(s, "evictions", w->store_evictions);
-	add_u64(s, "errors", w->store_errors);
-	add_u64(s, "rechecks", w->store_rechecks);
+	reply_add_u64(s, "used_bytes", w->store_used);
+	reply_add_u64(s, "size_bytes", w->store_size);
+	reply_add_u64(s, "objects", w->store_objects);
+	reply_add_u64(s, "evictions", w->store_evictions);
+	reply_add_u64(s, "errors", w->store_errors);
+	reply_add_u64(s, "rechecks", w->store_rechecks);
 	return s;
 }
 
@@ -162,14 +165,14 @@ static cJSON *counters_json(const struct api_totals *t, const struct worker_stat
 {
 	cJSON *c = cJSON_CreateObject();
 
-	add_sources(c, "served_bytes", t->bytes_local, t->bytes_peer, t->bytes_origin);
-	add_sources(c, "reads", t->reads_local, t->reads_peer, t->reads_origin);
-	add_u64(c, "origin_get_requests", atomic_load(&origin_counters.get_requests));
-	add_u64(c, "origin_get_bytes", atomic_load(&origin_counters.get_bytes));
-	add_u64(c, "origin_retries", atomic_load(&origin_counters.retries));
-	add_u64(c, "origin_errors", atomic_load(&origin_counters.errors));
-	add_u64(c, "read_errors", t->read_errors);
-	add_u64(c, "verify_failures", w->verify_failures);
+	reply_add_sources(c, "served_bytes", t->bytes_local, t->bytes_peer, t->bytes_origin);
+	reply_add_sources(c, "reads", t->reads_local, t->reads_peer, t->reads_origin);
+	reply_add_u64(c, "origin_get_requests", atomic_load(&origin_counters.get_requests));
+	reply_add_u64(c, "origin_get_bytes", atomic_load(&origin_counters.get_bytes));
+	reply_add_u64(c, "origin_retries", atomic_load(&origin_counters.retries));
+	reply_add_u64(c, "origin_errors", atomic_load(&origin_counters.errors));
+	reply_add_u64(c, "read_errors", t->read_errors);
+	reply_add_u64(c, "verify_failures", w->verify_failures);
 	return c;
 }
 
@@ -189,8 +192,8 @@ static void status_get(struct api *a, struct api_reply *out)
 	cJSON_AddNumberToObject(o, "uptime_seconds", (double)w.uptime_ms / 1000);
 	cJSON_AddStringToObject(o, "event_loop", w.event_loop);
 	cJSON_AddNumberToObject(o, "worker_restarts", api_worker_restarts());
-	add_u64(o, "resident_bytes", w.rss_bytes);
-	add_u64(o, "nbd_connections", totals.connections);
+	reply_add_u64(o, "resident_bytes", w.rss_bytes);
+	reply_add_u64(o, "nbd_connections", totals.connections);
 	cJSON_AddItemToObject(o, "store", store_json(&w));
 	cJSON_AddItemToObject(o, "counters", counters_json(&totals, &w));
 	images = cJSON_AddArrayToObject(o, "images");
@@ -304,6 +307,7 @@ static int remove_patiently(struct api *a, const char *name, bool force, struct 
 static int attach_take(struct api *a, const struct privileged_device *d, struct export_info *e,
 		       struct err *err)
 {
+	struct watch_device w;
 	int rc = d->nfds ? exports_adopt(a->exports, e->name, d->fds, d->nfds) : 0;
 
 	if (!rc)
@@ -314,6 +318,8 @@ static int attach_take(struct api *a, const struct privileged_device *d, struct 
 	}
 	snprintf(e->device, sizeof(e->device), "%s", d->device);
 	snprintf(e->way, sizeof(e->way), "%s", d->way_used);
+	w = api_watch_device(e);
+	watch_attached(a->watch, &w);
 	return 0;
 }
 
@@ -394,8 +400,10 @@ static void export_delete(struct api *a, const char *key, bool force, struct api
 		rc = privileged_detach(a->supervisor_fd, e.name, force, &err);
 		if (rc == -ENOENT) /* the supervisor lost it: nothing stands on the export */
 			rc = 0;
-		if (!rc)
+		if (!rc) {
+			watch_detached(a->watch, e.name);
 			exports_set_device(a->exports, e.name, "", "");
+		}
 	}
 	if (!rc) {
 		exports_find(a->exports, e.name, &e, NULL); /* the counts as they are now */
@@ -425,8 +433,39 @@ static void metrics_get(struct api *a, struct api_reply *out)
 	out->type = "text/plain; version=0.0.4; charset=utf-8";
 }
 
-void api_call(struct api *a, const char *method, const char *path, bool force, const char *body,
-	      struct api_reply *out)
+/* "KEY/heat"; but an export may be at a URL that ends so, too. */
+static bool asks_for_heat(struct api *a, const char *key, char *export_key, size_t room)
+{
+	size_t len = strlen(key), suffix = sizeof(HEAT_SUFFIX) - 1;
+	struct export_info e;
+
+	if (len <= suffix || len - suffix >= room || strcmp(key + len - suffix, HEAT_SUFFIX) != 0)
+		return false;
+	memcpy(export_key, key, len - suffix);
+	export_key[len - suffix] = 0;
+	return exports_find(a->exports, key, &e, NULL) != 0;
+}
+
+static bool export_call(struct api *a, const char *method, const char *key,
+			const struct api_query *q, struct api_reply *out)
+{
+	char export_key[4096];
+
+	if (strcmp(method, "DELETE") == 0)
+		export_delete(a, key, q->force, out);
+	else if (strcmp(method, "GET") != 0)
+		return false;
+	else if (asks_for_heat(a, key, export_key, sizeof(export_key)))
+		heat_get(a, export_key, q->cells, out);
+	else
+		export_get(a, key, out);
+	return true;
+}
+
+static const char *const paths[] = {"/v1/exports", "/v1/status", "/v1/top", "/v1/tune", "/metrics"};
+
+void api_call(struct api *a, const char *method, const char *path, const struct api_query *q,
+	      const char *body, struct api_reply *out)
 {
 	static const size_t prefix = sizeof(EXPORTS_PREFIX) - 1;
 	bool get = strcmp(method, "GET") == 0, known = true;
@@ -439,23 +478,26 @@ void api_call(struct api *a, const char *method, const char *path, bool force, c
 		status_get(a, out);
 	else if (get && strcmp(path, "/metrics") == 0)
 		metrics_get(a, out);
+	else if (get && strcmp(path, "/v1/top") == 0)
+		top_get(a, out);
+	else if (get && strcmp(path, "/v1/tune") == 0)
+		tune_get(a, q->key, out);
+	else if (strcmp(method, "PATCH") == 0 && strcmp(path, "/v1/tune") == 0)
+		tune_patch(a, q->key, body, out);
 	else if (get && strcmp(path, "/v1/exports") == 0)
 		exports_get(a, out);
 	else if (strcmp(method, "POST") == 0 && strcmp(path, "/v1/exports") == 0)
 		export_post(a, body, out);
-	else if (get && key)
-		export_get(a, key, out);
-	else if (strcmp(method, "DELETE") == 0 && key)
-		export_delete(a, key, force, out);
 	else
-		known = false;
+		known = key && export_call(a, method, key, q, out);
 	if (known)
 		return;
-	if (key || strcmp(path, "/v1/exports") == 0 || strcmp(path, "/v1/status") == 0 ||
-	    strcmp(path, "/metrics") == 0)
+	for (size_t i = 0; !key && i < sizeof(paths) / sizeof(paths[0]); i++)
+		known = known || strcmp(path, paths[i]) == 0;
+	if (key || known)
 		api_reply_error(out, 405, -EINVAL, "this path does not take that method");
 	else
 		api_reply_error(out, 404, -ENOENT,
-				"no such path; there are /v1/exports, /v1/status and "
-				"/metrics");
+				"no such path; there are /v1/exports, /v1/status, /v1/top, "
+				"/v1/tune and /metrics");
 }

@@ -6,6 +6,7 @@
 #include <pthread.h>
 #include <stdio.h>
 
+#include "observe/watch.h"
 #include "worker/exports.h"
 
 /* Sums over all exports, those removed included: a counter never falls. */
@@ -17,6 +18,7 @@ struct api_totals {
 
 struct api {
 	struct exports *exports;
+	struct watch *watch;
 	int supervisor_fd;
 	char nbd_socket[CONFIG_PATH_MAX];
 	pthread_mutex_t lock;	   /* of retired */
@@ -29,9 +31,14 @@ struct api_reply {
 	char *body; /* malloc'ed; the server's to free */
 };
 
+struct api_query { /* what stood behind the path's '?' */
+	bool force;
+	const char *key, *cells; /* NULL: not given */
+};
+
 /* @path is decoded and holds no query. @body may be NULL; it ends in NUL. */
-void api_call(struct api *a, const char *method, const char *path, bool force, const char *body,
-	      struct api_reply *out);
+void api_call(struct api *a, const char *method, const char *path, const struct api_query *q,
+	      const char *body, struct api_reply *out);
 
 /* {"error", "errno"} */
 void api_reply_error(struct api_reply *out, unsigned status, int code, const char *text);

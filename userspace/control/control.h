@@ -12,12 +12,13 @@
  *   GET    /v1/status
  *   GET    /metrics             Prometheus text
  *
- * An error is a fitting 4xx or 5xx with {"error": TEXT, "errno": N}.
+ * and those of api_observe.h. An error is a fitting 4xx or 5xx with {"error": TEXT, "errno": N}.
  */
 #ifndef CONTROL_CONTROL_H
 #define CONTROL_CONTROL_H
 
 #include "base/err.h"
+#include "observe/watch.h"
 #include "worker/exports.h"
 
 #define CONTROL_BODY_MAX (64 * 1024)
@@ -26,8 +27,8 @@ struct control;
 
 /* @listen_fd stays the caller's. @metrics_listen: "" or ADDRESS:PORT. @supervisor_fd: -1 = attach
  * is not possible. @nbd_socket goes into the URIs. Strings are copied. */
-int control_start(int listen_fd, const char *metrics_listen, struct exports *x, int supervisor_fd,
-		  const char *nbd_socket, struct control **out, struct err *err);
+int control_start(int listen_fd, const char *metrics_listen, struct exports *x, struct watch *watch,
+		  int supervisor_fd, const char *nbd_socket, struct control **out, struct err *err);
 
 /* Waits for requests that run. */
 void control_stop(struct control *c);

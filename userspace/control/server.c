@@ -79,11 +79,19 @@ static bool upload_take(struct upload *u, const char *data, size_t len)
 	return true;
 }
 
-static bool is_forced(struct MHD_Connection *conn)
+static const char *argument(struct MHD_Connection *conn, const char *name)
 {
-	const char *v = MHD_lookup_connection_value(conn, MHD_GET_ARGUMENT_KIND, "force");
+	return MHD_lookup_connection_value(conn, MHD_GET_ARGUMENT_KIND, name);
+}
 
-	return v && (strcmp(v, "1") == 0 || strcmp(v, "true") == 0);
+static struct api_query query_of(struct MHD_Connection *conn)
+{
+	const char *force = argument(conn, "force");
+
+	return (struct api_query){.force = force &&
+					   (strcmp(force, "1") == 0 || strcmp(force, "true") == 0),
+				  .key = argument(conn, "key"),
+				  .cells = argument(conn, "cells")};
 }
 
 /* Others than root and the daemon's user come in by [daemon] control_group, and may only ask: a
@@ -106,6 +114,7 @@ static enum MHD_Result on_request(void *arg, struct MHD_Connection *conn, const 
 {
 	struct control *c = arg;
 	struct upload *u = *state;
+	struct api_query q;
 	struct api_reply r;
 
 	(void)version;
@@ -119,6 +128,7 @@ static enum MHD_Result on_request(void *arg, struct MHD_Connection *conn, const 
 		*len = 0;
 		return taken ? MHD_YES : MHD_NO;
 	}
+	q = query_of(conn);
 	if (u->too_long)
 		api_reply_error(&r, 413, -EFBIG, "the body is longer than 64 KiB");
 	else if (strcmp(method, "GET") != 0 && !may_change(conn))
@@ -126,7 +136,7 @@ static enum MHD_Result on_request(void *arg, struct MHD_Connection *conn, const 
 				"changing what is served needs root or the daemon's user; members "
 				"of [daemon] control_group may ask only");
 	else
-		api_call(&c->api, method, path, is_forced(conn), u->body, &r);
+		api_call(&c->api, method, path, &q, u->body, &r);
 	return reply_send(conn, &r);
 }
 
@@ -134,6 +144,7 @@ static enum MHD_Result on_scrape(void *arg, struct MHD_Connection *conn, const c
 				 const char *method, const char *version, const char *data,
 				 size_t *len, void **state)
 {
+	static const struct api_query no_query;
 	struct control *c = arg;
 	struct api_reply r;
 
@@ -142,7 +153,7 @@ static enum MHD_Result on_scrape(void *arg, struct MHD_Connection *conn, const c
 	(void)state;
 	*len = 0;
 	if (strcmp(path, "/metrics") == 0 && strcmp(method, "GET") == 0)
-		api_call(&c->api, method, path, false, NULL, &r);
+		api_call(&c->api, method, path, &no_query, NULL, &r);
 	else
 		api_reply_error(&r, 404, -ENOENT, "only GET /metrics is served here");
 	return reply_send(conn, &r);
@@ -227,8 +238,8 @@ static int metrics_start(struct control *c, const char *where, struct err *err)
 		       : err_set(err, -EIO, "[daemon] metrics_listen = %s: no HTTP server", where);
 }
 
-int control_start(int listen_fd, const char *metrics_listen, struct exports *x, int supervisor_fd,
-		  const char *nbd_socket, struct control **out, struct err *err)
+int control_start(int listen_fd, const char *metrics_listen, struct exports *x, struct watch *watch,
+		  int supervisor_fd, const char *nbd_socket, struct control **out, struct err *err)
 {
 	struct control *c = calloc(1, sizeof(*c));
 	int rc;
@@ -237,6 +248,7 @@ int control_start(int listen_fd, const char *metrics_listen, struct exports *x, 
 		return err_set(err, -ENOMEM, "out of memory");
 	pthread_mutex_init(&c->api.lock, NULL);
 	c->api.exports = x;
+	c->api.watch = watch;
 	c->api.supervisor_fd = supervisor_fd;
 	snprintf(c->api.nbd_socket, sizeof(c->api.nbd_socket), "%s", nbd_socket);
 	rc = metrics_start(c, metrics_listen, err);

@@ -373,6 +373,47 @@ void exports_status(struct exports *x, struct worker_status *out)
 	out->rss_bytes = resident_bytes();
 }
 
+/* Of the blocks of extents [first, end): how many of 64 are ready. */
+static uint8_t presence(const struct object *o, uint64_t first, uint64_t end)
+{
+	uint64_t have = 0, all = (end - first) * STORE_EXTENT_BLOCKS;
+
+	if (end == o->extents)
+		all = (o->id.length + STORE_BLOCK - 1) / STORE_BLOCK - first * STORE_EXTENT_BLOCKS;
+	for (uint64_t i = first; i < end; i++)
+		have += (uint64_t)__builtin_popcountll(
+			atomic_load_explicit(&o->ready[i], memory_order_relaxed));
+	if (have >= all)
+		return 64;
+	return (uint8_t)(have && have * 64 < all ? 1 : have * 64 / all);
+}
+
+int exports_presence(struct exports *x, const char *name, uint64_t extents, uint32_t ncells,
+		     uint8_t *out)
+{
+	const struct object *o;
+	struct volume *v;
+	int rc = 0;
+
+	pthread_mutex_lock(&x->lock);
+	v = find_name(x, name);
+	if (v)
+		volume_ref(v);
+	pthread_mutex_unlock(&x->lock);
+	if (!v)
+		return -ENOENT;
+	o = v->source->data.object;
+	if (ncells && extents * (ncells - 1) >= o->extents)
+		rc = -ERANGE;
+	for (uint32_t i = 0; !rc && i < ncells; i++) {
+		uint64_t first = i * extents, end = first + extents;
+
+		out[i] = presence(o, first, end < o->extents ? end : o->extents);
+	}
+	volume_unref(v);
+	return rc;
+}
+
 void exports_latency(struct exports *x, struct latency_view *out)
 {
 	memset(out, 0, sizeof(*out));

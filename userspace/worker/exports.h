@@ -71,6 +71,12 @@ struct view *exports_view(struct exports *x);
 
 void exports_status(struct exports *x, struct worker_status *out);
 
+/* How much of an export is in the store, cell by cell of @extents extents each (64 blocks an
+ * extent, fewer at the end): out[i] is blocks present of 64, rounded so that 0 is none and 64 all.
+ * -ENOENT; -ERANGE: @ncells do not fit the export. */
+int exports_presence(struct exports *x, const char *name, uint64_t extents, uint32_t ncells,
+		     uint8_t *out);
+
 /* Of all exports since the worker's start. */
 void exports_latency(struct exports *x, struct latency_view *out);
 
