@@ -15,7 +15,6 @@
 
 static struct fake_view {
 	bool off, cgroups_full;
-	const char *names[FAKE_SLOTS];
 	uint32_t cells, heat_shift;
 	uint32_t heat[FAKE_CELLS];
 	struct policy policy[FAKE_SLOTS], cgroup;
@@ -30,27 +29,6 @@ const char *view_hooks(const struct view *v, uint32_t *hooks)
 	if (hooks)
 		*hooks = fake.off ? 0 : OBSERVE_REQUESTS;
 	return fake.off ? "off: this kernel has no BTF" : "requests";
-}
-
-int view_add(struct view *v, const char *export_name, uint64_t device_len)
-{
-	(void)v;
-	(void)device_len;
-	if (fake.off)
-		return -ENOTSUP;
-	for (int i = 0; i < FAKE_SLOTS; i++)
-		if (!fake.names[i] || strcmp(fake.names[i], export_name) == 0) {
-			fake.names[i] = export_name;
-			return i;
-		}
-	return -ENOSPC;
-}
-
-void view_remove(struct view *v, int slot)
-{
-	(void)v;
-	fake.names[slot] = NULL;
-	fake.policy[slot] = (struct policy){0};
 }
 
 int view_device(struct view *v, int slot, struct view_device *out)

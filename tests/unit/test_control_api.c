@@ -179,7 +179,7 @@ static void *boss_run(void *arg)
 static char dir[] = "/tmp/test_control.XXXXXX", path[64];
 static int listener, pair[2];
 static struct control *control;
-static struct watch *watch;
+static struct tuner *tuner;
 
 static int setup(void **state)
 {
@@ -200,16 +200,16 @@ static int setup(void **state)
 	pthread_create(&boss.thread, NULL, boss_run, NULL);
 	fake_view_reset();
 	fake.off = true;
-	watch = watch_new((struct view *)&fake, pair[0], dir);
-	assert_non_null(watch);
-	return control_start(listener, "", &table, watch, pair[0], "/run/n.sock", &control, &err);
+	tuner = tuner_new((struct view *)&fake, pair[0], dir);
+	assert_non_null(tuner);
+	return control_start(listener, "", &table, tuner, pair[0], "/run/n.sock", &control, &err);
 }
 
 static int teardown(void **state)
 {
 	(void)state;
 	control_stop(control);
-	watch_free(watch);
+	tuner_free(tuner);
 	shutdown(pair[0], SHUT_RDWR);
 	pthread_join(boss.thread, NULL);
 	close(pair[0]);
@@ -444,7 +444,7 @@ static void the_listening_socket_outlives_the_server(void **state)
 	(void)state;
 	control_stop(control);
 	assert_int_equal(
-		control_start(listener, "", &table, watch, pair[0], "/run/n.sock", &control, &err),
+		control_start(listener, "", &table, tuner, pair[0], "/run/n.sock", &control, &err),
 		0);
 	answers("GET", "/v1/exports/x", NULL, 404, NULL, NULL);
 }
@@ -455,9 +455,9 @@ static void metrics_alone_are_served_over_tcp(void **state)
 	struct err err = {0};
 
 	(void)state;
-	assert_int_equal(control_start(listener, "nonsense", &table, watch, -1, "", &c, &err),
+	assert_int_equal(control_start(listener, "nonsense", &table, tuner, -1, "", &c, &err),
 			 -EINVAL);
-	assert_int_equal(control_start(listener, "192.0.2.1:9100", &table, watch, -1, "", &c, &err),
+	assert_int_equal(control_start(listener, "192.0.2.1:9100", &table, tuner, -1, "", &c, &err),
 			 -EADDRNOTAVAIL);
 	assert_non_null(strstr(err.text, "metrics_listen = 192.0.2.1:9100"));
 }

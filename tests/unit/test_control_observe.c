@@ -106,10 +106,10 @@ int privileged_read_ahead(int fd, const char *export_name, uint64_t kb, uint64_t
 
 static void attach(void)
 {
-	struct watch_device d = {table.e.name, table.e.digest, table.e.length};
+	struct tuner_device d = {table.e.name, table.e.digest, table.e.slot};
 
 	strcpy(table.e.device, "/dev/loop7");
-	watch_attached(api.watch, &d);
+	tuner_attached(api.tuner, &d);
 }
 
 static int set_up(void **state)
@@ -125,14 +125,14 @@ static int set_up(void **state)
 	scratch_new(dir);
 	api = (struct api){.exports = &table, .supervisor_fd = -1};
 	pthread_mutex_init(&api.lock, NULL);
-	api.watch = watch_new((struct view *)&fake, -1, dir);
-	return api.watch ? 0 : -1;
+	api.tuner = tuner_new((struct view *)&fake, -1, dir);
+	return api.tuner ? 0 : -1;
 }
 
 static int tear_down(void **state)
 {
 	(void)state;
-	watch_free(api.watch);
+	tuner_free(api.tuner);
 	scratch_free(dir);
 	return 0;
 }
@@ -253,6 +253,7 @@ static void top_without_an_observer_says_why_and_has_the_rest(void **state)
 
 	(void)state;
 	fake.off = true;
+	table.e.slot = -ENOTSUP;
 	attach();
 	o = ask("/v1/top", NULL, NULL);
 	assert_string_equal(text(o, "hooks"), "off: this kernel has no BTF");
@@ -336,6 +337,7 @@ static void heat_of_what_is_not_observed_is_presence_alone(void **state)
 
 	(void)state;
 	table.present = 64;
+	table.e.slot = -ENOENT;
 	o = ask("/v1/exports/file:///d/one/heat", NULL, "16");
 	assert_true(cJSON_IsFalse(cJSON_GetObjectItem(o, "observed")));
 	assert_int_equal(sum(o, "heat"), 0);
@@ -420,6 +422,7 @@ static void tuning_without_an_observer_says_why(void **state)
 {
 	(void)state;
 	fake.off = true;
+	table.e.slot = -ENOTSUP;
 	attach();
 	refuses("PATCH", "/v1/tune", "one", NULL, "{\"set\":{\"min_run\":9}}", 501,
 		"off: this kernel has no BTF");

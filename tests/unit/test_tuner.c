@@ -5,13 +5,13 @@
 #include "fake_view.h"
 #include "observe/cgroup.h"
 #include "observe/policy_file.h"
-#include "observe/watch.h"
+#include "observe/tuner.h"
 
 static char dir[64];
-static struct watch *watch;
+static struct tuner *tuner;
 static struct err err;
-static const struct watch_device one = {"one", "sha256:11", 1 << 30};
-static const struct watch_device two = {"two", "sha256:22", 1 << 30};
+static const struct tuner_device one = {"one", "sha256:11", 0};
+static const struct tuner_device two = {"two", "sha256:22", 1};
 
 int privileged_read_ahead(int fd, const char *export_name, uint64_t kb, uint64_t *now,
 			  struct err *e)
@@ -27,14 +27,14 @@ static int set_up(void **state)
 	(void)state;
 	fake_view_reset();
 	scratch_new(dir);
-	watch = watch_new((struct view *)&fake, -1, dir);
-	return watch ? 0 : -1;
+	tuner = tuner_new((struct view *)&fake, -1, dir);
+	return tuner ? 0 : -1;
 }
 
 static int tear_down(void **state)
 {
 	(void)state;
-	watch_free(watch);
+	tuner_free(tuner);
 	scratch_free(dir);
 	return 0;
 }
@@ -44,11 +44,11 @@ static void restart(void)
 {
 	bool off = fake.off;
 
-	watch_free(watch);
+	tuner_free(tuner);
 	fake_view_reset();
 	fake.off = off;
-	watch = watch_new((struct view *)&fake, -1, dir);
-	assert_non_null(watch);
+	tuner = tuner_new((struct view *)&fake, -1, dir);
+	assert_non_null(tuner);
 }
 
 static struct tuning with(enum tune_key key, uint64_t value)
@@ -59,12 +59,12 @@ static struct tuning with(enum tune_key key, uint64_t value)
 	return t;
 }
 
-static void in_force(const struct watch_device *d, enum tune_key key, uint64_t value,
+static void in_force(const struct tuner_device *d, enum tune_key key, uint64_t value,
 		     enum tuned_from from)
 {
 	struct tuned t;
 
-	assert_int_equal(watch_tuned(watch, d, &t, &err), 0);
+	assert_int_equal(tuner_get(tuner, d, &t, &err), 0);
 	assert_true(t.now.have >> key & 1);
 	assert_int_equal(t.now.value[key], value);
 	assert_int_equal(t.from[key], from);
@@ -75,13 +75,13 @@ static void a_key_is_in_force_at_once_and_says_where_from(void **state)
 	struct tuning t = with(TUNE_HALF_LIFE, 5000);
 
 	(void)state;
-	watch_attached(watch, &one);
+	tuner_attached(tuner, &one);
 	in_force(&one, TUNE_HALF_LIFE, POLICY_HALF_LIFE_DEFAULT_MS, TUNED_DEFAULT);
-	assert_int_equal(watch_tune(watch, &one, &t, false, &err), 0);
+	assert_int_equal(tuner_set(tuner, &one, &t, false, &err), 0);
 	in_force(&one, TUNE_HALF_LIFE, 5000, TUNED_SET);
 	in_force(&one, TUNE_MIN_RUN, POLICY_MIN_RUN_DEFAULT, TUNED_DEFAULT);
 	assert_int_equal(fake.policy[0].half_life_ms, 5000);
-	assert_int_equal(watch_tune(watch, &one, &t, true, &err), 0);
+	assert_int_equal(tuner_set(tuner, &one, &t, true, &err), 0);
 	in_force(&one, TUNE_HALF_LIFE, 5000, TUNED_SAVED);
 }
 
@@ -90,12 +90,12 @@ static void what_was_saved_comes_back_with_the_image_and_no_other(void **state)
 	struct tuning t = with(TUNE_ENABLE, 0), u = with(TUNE_MIN_RUN, 9);
 
 	(void)state;
-	watch_attached(watch, &one);
-	assert_int_equal(watch_tune(watch, &one, &t, true, &err), 0);
-	assert_int_equal(watch_tune(watch, &one, &u, false, &err), 0);
+	tuner_attached(tuner, &one);
+	assert_int_equal(tuner_set(tuner, &one, &t, true, &err), 0);
+	assert_int_equal(tuner_set(tuner, &one, &u, false, &err), 0);
 	restart();
-	watch_attached(watch, &two);
-	watch_attached(watch, &one);
+	tuner_attached(tuner, &two);
+	tuner_attached(tuner, &one);
 	in_force(&one, TUNE_ENABLE, 0, TUNED_SAVED);
 	in_force(&one, TUNE_MIN_RUN, POLICY_MIN_RUN_DEFAULT, TUNED_DEFAULT);
 	in_force(&two, TUNE_ENABLE, 1, TUNED_DEFAULT);
@@ -106,12 +106,12 @@ static void default_takes_back_what_was_saved_too(void **state)
 	struct tuning t = with(TUNE_MIN_RUN, 9), reset = {.reset = 1 << TUNE_MIN_RUN};
 
 	(void)state;
-	watch_attached(watch, &one);
-	assert_int_equal(watch_tune(watch, &one, &t, true, &err), 0);
-	assert_int_equal(watch_tune(watch, &one, &reset, true, &err), 0);
+	tuner_attached(tuner, &one);
+	assert_int_equal(tuner_set(tuner, &one, &t, true, &err), 0);
+	assert_int_equal(tuner_set(tuner, &one, &reset, true, &err), 0);
 	in_force(&one, TUNE_MIN_RUN, POLICY_MIN_RUN_DEFAULT, TUNED_DEFAULT);
 	restart();
-	watch_attached(watch, &one);
+	tuner_attached(tuner, &one);
 	in_force(&one, TUNE_MIN_RUN, POLICY_MIN_RUN_DEFAULT, TUNED_DEFAULT);
 }
 
@@ -121,17 +121,17 @@ static void readahead_is_set_saved_and_given_back(void **state)
 		      reset = {.reset = 1 << TUNE_READ_AHEAD_KB};
 
 	(void)state;
-	watch_attached(watch, &one);
+	tuner_attached(tuner, &one);
 	in_force(&one, TUNE_READ_AHEAD_KB, 128, TUNED_DEFAULT);
-	assert_int_equal(watch_tune(watch, &one, &t, false, &err), 0);
+	assert_int_equal(tuner_set(tuner, &one, &t, false, &err), 0);
 	in_force(&one, TUNE_READ_AHEAD_KB, 4096, TUNED_SET);
 	t = with(TUNE_READ_AHEAD_KB, 1024);
-	assert_int_equal(watch_tune(watch, &one, &t, true, &err), 0);
+	assert_int_equal(tuner_set(tuner, &one, &t, true, &err), 0);
 	in_force(&one, TUNE_READ_AHEAD_KB, 1024, TUNED_SAVED);
-	assert_int_equal(watch_tune(watch, &one, &reset, false, &err), 0);
+	assert_int_equal(tuner_set(tuner, &one, &reset, false, &err), 0);
 	in_force(&one, TUNE_READ_AHEAD_KB, 128, TUNED_DEFAULT);
 	restart();
-	watch_attached(watch, &one);
+	tuner_attached(tuner, &one);
 	in_force(&one, TUNE_READ_AHEAD_KB, 1024, TUNED_SAVED);
 }
 
@@ -141,11 +141,11 @@ static void readahead_that_the_kernel_cuts_is_said(void **state)
 
 	(void)state;
 	fake.read_ahead_max = 512;
-	watch_attached(watch, &one);
-	assert_int_equal(watch_tune(watch, &one, &t, true, &err), -EINVAL);
+	tuner_attached(tuner, &one);
+	assert_int_equal(tuner_set(tuner, &one, &t, true, &err), -EINVAL);
 	assert_non_null(strstr(err.text, "the kernel made 512 of it"));
 	restart();
-	watch_attached(watch, &one);
+	tuner_attached(tuner, &one);
 	in_force(&one, TUNE_READ_AHEAD_KB, 128, TUNED_DEFAULT);
 }
 
@@ -154,42 +154,45 @@ static void without_an_observer_readahead_is_all_there_is(void **state)
 	struct tuning t = with(TUNE_READ_AHEAD_KB, 4096), u = with(TUNE_MIN_RUN, 9);
 	struct tuned now;
 
+	struct tuner_device blind = {one.export_name, one.image, -ENOTSUP};
+
 	(void)state;
 	fake.off = true;
-	watch_attached(watch, &one);
-	assert_int_equal(watch_slot(watch, "one"), -ENOENT);
-	assert_int_equal(watch_tune(watch, &one, &u, true, &err), -ENOTSUP);
+	tuner_attached(tuner, &blind);
+	assert_int_equal(tuner_set(tuner, &blind, &u, true, &err), -ENOTSUP);
 	assert_non_null(strstr(err.text, "off: this kernel has no BTF"));
-	assert_int_equal(watch_tune(watch, &one, &t, true, &err), 0);
-	in_force(&one, TUNE_READ_AHEAD_KB, 4096, TUNED_SAVED);
-	assert_int_equal(watch_tuned(watch, &one, &now, &err), 0);
+	assert_int_equal(tuner_set(tuner, &blind, &t, true, &err), 0);
+	in_force(&blind, TUNE_READ_AHEAD_KB, 4096, TUNED_SAVED);
+	assert_int_equal(tuner_get(tuner, &blind, &now, &err), 0);
 	assert_int_equal(now.now.have, 1 << TUNE_READ_AHEAD_KB);
-	watch_detached(watch, "one");
+	tuner_detached(tuner, "one");
 }
 
-static void a_detached_device_is_forgotten(void **state)
+static void what_was_tuned_outlives_a_worker(void **state)
 {
+	struct tuning saved = with(TUNE_MIN_RUN, 9), t = with(TUNE_MIN_RUN, 7);
+
 	(void)state;
-	watch_attached(watch, &one);
-	assert_int_equal(watch_slot(watch, "one"), 0);
-	watch_detached(watch, "one");
-	watch_detached(watch, "one");
-	assert_int_equal(watch_slot(watch, "one"), -ENOENT);
-	watch_attached(watch, &two);
-	assert_int_equal(watch_slot(watch, "two"), 0);
+	tuner_attached(tuner, &one);
+	assert_int_equal(tuner_set(tuner, &one, &saved, true, &err), 0);
+	assert_int_equal(tuner_set(tuner, &one, &t, false, &err), 0);
+	tuner_free(tuner); /* the maps stay */
+	tuner = tuner_new((struct view *)&fake, -1, dir);
+	tuner_attached(tuner, &one);
+	in_force(&one, TUNE_MIN_RUN, 7, TUNED_SET);
 }
 
-static void a_device_beyond_the_slots_is_served_unwatched(void **state)
+static void a_device_beyond_the_slots_is_said_not_to_be_watched(void **state)
 {
-	const struct watch_device three = {"three", "sha256:33", 1 << 30};
-	struct tuned t;
+	const struct tuner_device three = {"three", "sha256:33", -ENOSPC};
+	struct tuning t = with(TUNE_MIN_RUN, 9);
+	struct tuned now;
 
 	(void)state;
-	watch_attached(watch, &one);
-	watch_attached(watch, &two);
-	watch_attached(watch, &three);
-	assert_int_equal(watch_slot(watch, "three"), -ENOENT);
-	assert_int_equal(watch_tuned(watch, &three, &t, &err), 0);
+	tuner_attached(tuner, &three);
+	assert_int_equal(tuner_get(tuner, &three, &now, &err), 0);
+	assert_int_equal(tuner_set(tuner, &three, &t, false, &err), -ENOTSUP);
+	assert_non_null(strstr(err.text, "'three' is not watched: No space"));
 }
 
 /* ---- cgroups by path ---- */
@@ -253,11 +256,11 @@ int main(void)
 		T(readahead_is_set_saved_and_given_back),
 		T(readahead_that_the_kernel_cuts_is_said),
 		T(without_an_observer_readahead_is_all_there_is),
-		T(a_detached_device_is_forgotten),
-		T(a_device_beyond_the_slots_is_served_unwatched),
+		T(what_was_tuned_outlives_a_worker),
+		T(a_device_beyond_the_slots_is_said_not_to_be_watched),
 		T(only_folders_of_cgroup2_are_cgroups),
 		T(a_path_on_a_device_of_ours_is_refused_by_its_name_alone),
 	};
 
-	return cmocka_run_group_tests_name("watch", tests, NULL, NULL);
+	return cmocka_run_group_tests_name("tuner", tests, NULL, NULL);
 }

@@ -307,7 +307,7 @@ static int remove_patiently(struct api *a, const char *name, bool force, struct 
 static int attach_take(struct api *a, const struct privileged_device *d, struct export_info *e,
 		       struct err *err)
 {
-	struct watch_device w;
+	struct tuner_device t;
 	int rc = d->nfds ? exports_adopt(a->exports, e->name, d->fds, d->nfds) : 0;
 
 	if (!rc)
@@ -318,8 +318,9 @@ static int attach_take(struct api *a, const struct privileged_device *d, struct 
 	}
 	snprintf(e->device, sizeof(e->device), "%s", d->device);
 	snprintf(e->way, sizeof(e->way), "%s", d->way_used);
-	w = api_watch_device(e);
-	watch_attached(a->watch, &w);
+	exports_find(a->exports, e->name, e, NULL); /* its slot, too */
+	t = api_tuner_device(e);
+	tuner_attached(a->tuner, &t);
 	return 0;
 }
 
@@ -401,7 +402,7 @@ static void export_delete(struct api *a, const char *key, bool force, struct api
 		if (rc == -ENOENT) /* the supervisor lost it: nothing stands on the export */
 			rc = 0;
 		if (!rc) {
-			watch_detached(a->watch, e.name);
+			tuner_detached(a->tuner, e.name);
 			exports_set_device(a->exports, e.name, "", "");
 		}
 	}

@@ -6,7 +6,7 @@
 #include <pthread.h>
 #include <stdio.h>
 
-#include "observe/watch.h"
+#include "observe/tuner.h"
 #include "worker/exports.h"
 
 /* Sums over all exports, those removed included: a counter never falls. */
@@ -18,7 +18,7 @@ struct api_totals {
 
 struct api {
 	struct exports *exports;
-	struct watch *watch;
+	struct tuner *tuner;
 	int supervisor_fd;
 	char nbd_socket[CONFIG_PATH_MAX];
 	pthread_mutex_t lock;	   /* of retired */

@@ -15,18 +15,18 @@
 
 static const char *const verdicts[] = {"new", "sequential", "stride", "random"};
 
-struct watch_device api_watch_device(const struct export_info *e)
+struct tuner_device api_tuner_device(const struct export_info *e)
 {
-	return (struct watch_device){.export_name = e->name,
+	return (struct tuner_device){.export_name = e->name,
 				     .image = e->digest[0] ? e->digest : e->url,
-				     .len = (e->length + 4095) / 4096 * 4096};
+				     .slot = e->slot};
 }
 
 void reply_add_hooks(cJSON *o, struct api *a)
 {
 	uint32_t bits = 0;
 
-	cJSON_AddStringToObject(o, "hooks", view_hooks(watch_view(a->watch), &bits));
+	cJSON_AddStringToObject(o, "hooks", view_hooks(tuner_view(a->tuner), &bits));
 	cJSON_AddNumberToObject(o, "hook_bits", bits);
 }
 
@@ -140,19 +140,18 @@ static cJSON *stream_json(const struct observe_window *w)
 
 static void add_watched(struct api *a, const struct export_info *e, cJSON *o)
 {
-	struct view *v = watch_view(a->watch);
-	int slot = watch_slot(a->watch, e->name);
+	struct view *v = tuner_view(a->tuner);
 	struct observe_window streams[TOP_STREAMS];
 	struct view_device d;
 	cJSON *list;
 	size_t n;
 
-	if (slot < 0 || view_device(v, slot, &d))
+	if (e->slot < 0 || view_device(v, e->slot, &d))
 		return;
 	add_stats(o, &d.stats);
-	add_hottest(v, slot, &d, e->length, o);
+	add_hottest(v, e->slot, &d, e->length, o);
 	list = cJSON_AddArrayToObject(o, "streams");
-	n = view_streams(v, slot, streams, TOP_STREAMS);
+	n = view_streams(v, e->slot, streams, TOP_STREAMS);
 	for (size_t i = 0; i < n; i++)
 		cJSON_AddItemToArray(list, stream_json(&streams[i]));
 }
@@ -185,7 +184,7 @@ void top_get(struct api *a, struct api_reply *out)
 	exports_list(a->exports, &e, &n);
 	api_totals(a, e, n, &t);
 	exports_latency(a->exports, &l);
-	view_ring(watch_view(a->watch), &ring);
+	view_ring(tuner_view(a->tuner), &ring);
 	reply_add_u64(o, "now_ns", clock_now_ns());
 	reply_add_hooks(o, a);
 	reply_add_u64(o, "events", ring.records);
@@ -253,7 +252,7 @@ static int heat_map_make(struct api *a, const struct export_info *e, uint32_t ce
 			 struct heat_map *m, struct err *err)
 {
 	uint64_t extents = (e->length + STORE_EXTENT - 1) / STORE_EXTENT;
-	int slot = watch_slot(a->watch, e->name), rc;
+	int rc;
 
 	m->cell_extents = extents ? (extents + cells - 1) / cells : 1;
 	m->ncells = (uint32_t)((extents + m->cell_extents - 1) / m->cell_extents);
@@ -264,20 +263,19 @@ static int heat_map_make(struct api *a, const struct export_info *e, uint32_t ce
 	rc = exports_presence(a->exports, e->name, m->cell_extents, m->ncells, m->present);
 	if (rc)
 		return err_set(err, rc, "the export '%s' was removed meanwhile", e->name);
-	m->observed = slot >= 0 && !heat_sum(watch_view(a->watch), slot,
-					     m->cell_extents * STORE_EXTENT, m->ncells, m->heat);
+	m->observed = e->slot >= 0 && !heat_sum(tuner_view(a->tuner), e->slot,
+						m->cell_extents * STORE_EXTENT, m->ncells, m->heat);
 	return 0;
 }
 
 static cJSON *heat_json(struct api *a, const struct export_info *e, const struct heat_map *m)
 {
 	cJSON *o = cJSON_CreateObject(), *heat, *present;
-	int slot = watch_slot(a->watch, e->name);
 	struct policy p = {0};
 	bool set;
 
-	if (slot >= 0)
-		view_policy(watch_view(a->watch), slot, &p, &set);
+	if (e->slot >= 0)
+		view_policy(tuner_view(a->tuner), e->slot, &p, &set);
 	cJSON_AddStringToObject(o, "name", e->name);
 	cJSON_AddStringToObject(o, "url", e->url);
 	cJSON_AddStringToObject(o, "digest", e->digest);

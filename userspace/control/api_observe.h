@@ -20,6 +20,6 @@ void tune_get(struct api *a, const char *key, struct api_reply *out);
 void tune_patch(struct api *a, const char *key, const char *body, struct api_reply *out);
 
 /* The device that stands on an export, or is to. Strings are @e's. */
-struct watch_device api_watch_device(const struct export_info *e);
+struct tuner_device api_tuner_device(const struct export_info *e);
 
 #endif

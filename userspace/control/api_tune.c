@@ -11,7 +11,7 @@ struct subject {
 	bool is_cgroup;
 	const char *path; /* of a cgroup */
 	struct export_info e;
-	struct watch_device device; /* points into @e */
+	struct tuner_device device; /* points into @e */
 };
 
 static int subject_find(struct api *a, const char *key, struct subject *s, struct err *err)
@@ -21,7 +21,7 @@ static int subject_find(struct api *a, const char *key, struct subject *s, struc
 	if (!key || !key[0])
 		return err_set(err, -EINVAL, "?key= must name an image, a device or a cgroup");
 	rc = exports_find(a->exports, key, &s->e, err);
-	s->device = api_watch_device(&s->e);
+	s->device = api_tuner_device(&s->e);
 	s->is_cgroup = rc && key[0] == '/' && strncmp(key, "/dev/", 5) != 0;
 	s->path = key;
 	if (s->is_cgroup)
@@ -53,8 +53,8 @@ static cJSON *tuned_json(const struct tuned *t)
 static cJSON *subject_json(struct api *a, const struct subject *s, struct err *err)
 {
 	struct tuned t;
-	int rc = s->is_cgroup ? watch_cgroup_tuned(a->watch, s->path, &t, err)
-			      : watch_tuned(a->watch, &s->device, &t, err);
+	int rc = s->is_cgroup ? tuner_cgroup_get(a->tuner, s->path, &t, err)
+			      : tuner_get(a->tuner, &s->device, &t, err);
 	cJSON *o;
 
 	if (rc)
@@ -89,7 +89,7 @@ static cJSON *cgroup_json(struct api *a, const char *path)
 static void add_cgroups(struct api *a, cJSON *list)
 {
 	char **paths;
-	size_t n = watch_cgroups(a->watch, &paths);
+	size_t n = tuner_cgroups(a->tuner, &paths);
 
 	for (size_t i = 0; i < n; i++) {
 		cJSON_AddItemToArray(list, cgroup_json(a, paths[i]));
@@ -107,7 +107,7 @@ static void add_devices(struct api *a, cJSON *list)
 	for (size_t i = 0; i < n; i++) {
 		struct subject s = {.e = e[i]};
 
-		s.device = api_watch_device(&s.e);
+		s.device = api_tuner_device(&s.e);
 		if (e[i].device[0])
 			cJSON_AddItemToArray(list, subject_json(a, &s, NULL));
 	}
@@ -162,8 +162,8 @@ void tune_patch(struct api *a, const char *key, const char *body, struct api_rep
 	if (!rc)
 		rc = patch_parse(json, s.is_cgroup, &t, &save, &err);
 	if (!rc)
-		rc = s.is_cgroup ? watch_cgroup_tune(a->watch, s.path, &t, save, &err)
-				 : watch_tune(a->watch, &s.device, &t, save, &err);
+		rc = s.is_cgroup ? tuner_cgroup_set(a->tuner, s.path, &t, save, &err)
+				 : tuner_set(a->tuner, &s.device, &t, save, &err);
 	cJSON_Delete(json);
 	if (rc)
 		reply_err(out, &err);

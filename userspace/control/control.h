@@ -18,7 +18,7 @@
 #define CONTROL_CONTROL_H
 
 #include "base/err.h"
-#include "observe/watch.h"
+#include "observe/tuner.h"
 #include "worker/exports.h"
 
 #define CONTROL_BODY_MAX (64 * 1024)
@@ -27,7 +27,7 @@ struct control;
 
 /* @listen_fd stays the caller's. @metrics_listen: "" or ADDRESS:PORT. @supervisor_fd: -1 = attach
  * is not possible. @nbd_socket goes into the URIs. Strings are copied. */
-int control_start(int listen_fd, const char *metrics_listen, struct exports *x, struct watch *watch,
+int control_start(int listen_fd, const char *metrics_listen, struct exports *x, struct tuner *tuner,
 		  int supervisor_fd, const char *nbd_socket, struct control **out, struct err *err);
 
 /* Waits for requests that run. */

@@ -238,7 +238,7 @@ static int metrics_start(struct control *c, const char *where, struct err *err)
 		       : err_set(err, -EIO, "[daemon] metrics_listen = %s: no HTTP server", where);
 }
 
-int control_start(int listen_fd, const char *metrics_listen, struct exports *x, struct watch *watch,
+int control_start(int listen_fd, const char *metrics_listen, struct exports *x, struct tuner *tuner,
 		  int supervisor_fd, const char *nbd_socket, struct control **out, struct err *err)
 {
 	struct control *c = calloc(1, sizeof(*c));
@@ -248,7 +248,7 @@ int control_start(int listen_fd, const char *metrics_listen, struct exports *x, 
 		return err_set(err, -ENOMEM, "out of memory");
 	pthread_mutex_init(&c->api.lock, NULL);
 	c->api.exports = x;
-	c->api.watch = watch;
+	c->api.tuner = tuner;
 	c->api.supervisor_fd = supervisor_fd;
 	snprintf(c->api.nbd_socket, sizeof(c->api.nbd_socket), "%s", nbd_socket);
 	rc = metrics_start(c, metrics_listen, err);

@@ -13,7 +13,9 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "control/api_observe.h"
 #include "control/control.h"
+#include "observe/tuner.h"
 #include "observe/view.h"
 #include "worker/adopt.h"
 #include "worker/exports_impl.h"
@@ -29,6 +31,7 @@ struct worker {
 	bool have_exports;
 	struct adopter *adopter;
 	struct view *view;
+	struct tuner *tuner;
 	struct nbd_server *server;
 	struct control *control;
 };
@@ -132,6 +135,23 @@ static int start_server(struct worker *w, struct err *err)
 	return rc;
 }
 
+/* Devices that outlived the last worker. */
+static void tune_devices(struct worker *w)
+{
+	struct export_info *e = NULL;
+	size_t n = 0;
+
+	if (exports_list(&w->exports, &e, &n))
+		return;
+	for (size_t i = 0; i < n; i++) {
+		struct tuner_device d = api_tuner_device(&e[i]);
+
+		if (e[i].device[0])
+			tuner_attached(w->tuner, &d);
+	}
+	free(e);
+}
+
 static int worker_start(struct worker *w, struct err *err)
 {
 	char why[300];
@@ -155,6 +175,9 @@ static int worker_start(struct worker *w, struct err *err)
 		return err_set(err, -ENOMEM, "out of memory");
 	w->exports.view = w->view;
 	exports_reopen(&w->exports);
+	w->tuner = tuner_new(w->view, w->fds->supervisor, store_path(w->store));
+	if (!w->tuner)
+		return err_set(err, -ENOMEM, "out of memory");
 	rc = adopter_start(&w->exports, w->fds->supervisor, &w->adopter, err);
 	if (!rc)
 		rc = start_server(w, err);
@@ -162,7 +185,8 @@ static int worker_start(struct worker *w, struct err *err)
 		adopter_take_over(w->adopter);
 	if (!rc)
 		rc = control_start(w->fds->control_listen, w->cfg->metrics_listen, &w->exports,
-				   w->fds->supervisor, w->cfg->nbd_socket, &w->control, err);
+				   w->tuner, w->fds->supervisor, w->cfg->nbd_socket, &w->control,
+				   err);
 	if (!rc)
 		log_info("worker", "serving", "%s", why);
 	return rc;
@@ -174,6 +198,7 @@ static void worker_stop(struct worker *w)
 		fill_cancel(w->fill); /* an origin that is silent must not hold up the stop */
 	if (w->control)
 		control_stop(w->control);
+	tuner_free(w->tuner);
 	view_stop(w->view);
 	if (w->server)
 		nbd_server_stop(w->server);
@@ -219,8 +244,10 @@ int worker_main(const struct config *cfg, const struct worker_fds *fds)
 		rc = privileged_ready(fds->supervisor, &err);
 	if (rc)
 		log_error("worker", "can't start", "%s", err.text);
-	else
+	if (!rc) {
+		tune_devices(&w);
 		wait_for_signal();
+	}
 	worker_stop(&w);
 	return rc ? 1 : 0;
 }
