@@ -51,16 +51,25 @@ int exports_adopt(struct exports *x, const char *name, const int *fds, uint32_t 
 	return rc;
 }
 
+/* Under the lock. */
+static bool is_in_line(struct adopter *a, const char *name)
+{
+	struct lost *l;
+
+	TAILQ_FOREACH(l, &a->line, line)
+	if (strcmp(l->name, name) == 0)
+		return true;
+	return false;
+}
+
 void adopter_lost(void *adopter, const char *export_name)
 {
 	struct adopter *a = adopter;
 	struct lost *l;
 
 	pthread_mutex_lock(&a->lock);
-	TAILQ_FOREACH(l, &a->line, line)
-	if (strcmp(l->name, export_name) == 0)
-		break;
-	if (!l && (l = calloc(1, sizeof(*l)))) {
+	l = is_in_line(a, export_name) ? NULL : calloc(1, sizeof(*l));
+	if (l) {
 		strncpy(l->name, export_name, sizeof(l->name) - 1);
 		TAILQ_INSERT_TAIL(&a->line, l, line);
 		pthread_cond_signal(&a->wake);
