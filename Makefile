@@ -177,11 +177,11 @@ $(BUILD)/system/origin_azurite.san: PKG_LIBS += -lcmocka
 
 # In guests, with a kernel that tests/vm/kernel fetched. TEST=nbd for one alone; KERNEL=6.12 for another.
 KERNEL ?= 6.1
-VM_PROGRAMS := $(patsubst tests/vm/%.c,$(BUILD)/vm/bin/%,$(wildcard tests/vm/*.c))
-$(BUILD)/vm/bin/%: $(BUILD)/obj/tests/vm/%.o $(BUILD)/obj/libcairn.a
+VM_PROGRAMS := $(BUILD)/vm/bin/handover
+$(BUILD)/vm/bin/handover: $(call objs,obj,$(wildcard tests/vm/handover/*.c))
 	$(call say,LINK,$@)
 	$(Q)mkdir -p $(@D)
-	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(PKG_LIBS)
+	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^
 vm: all $(VM_PROGRAMS)
 	$(Q)tests/vm/kernel $(KERNEL)
 	$(Q)tests/vm/root $(KERNEL) $(BUILD)/cairnd $(BUILD)/cairn $(VM_PROGRAMS)
@@ -259,6 +259,9 @@ bench-check: bench-build
 # What the BPF programs cost: ns an event, and of 4 KiB reads from the page cache. As root.
 bench-observe: all $(BUILD)/bench/cachedread
 	$(Q)tests/bench/observe
-.PHONY: bench bench-build bench-check bench-observe
+# AF_UNIX against loopback TCP, with the server of the hand-over test
+bench-handover: $(BUILD)/vm/bin/handover
+	$(Q)$< bench 1
+.PHONY: bench bench-build bench-check bench-observe bench-handover
 
 -include $(shell find $(BUILD) -path $(BUILD)/deb -prune -o -name '*.d' -type f -print 2>/dev/null)
