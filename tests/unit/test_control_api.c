@@ -9,6 +9,7 @@
 #include <cmocka.h>
 #include <cjson/cJSON.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,6 +23,7 @@
 #include "control/control.h"
 #include "fake_view.h"
 #include "origin/origin.h"
+#include "worker/adopt.h"
 
 __attribute__((weak)) struct origin_counters origin_counters;
 
@@ -149,8 +151,43 @@ int exports_presence(struct exports *x, const char *name, uint64_t extents, uint
 static struct supervisor {
 	int fd, code, attaches, detaches;
 	uint32_t flags;
+	bool sends_fds;			  /* two of them, with each attach */
+	struct supervisor_request attach; /* the last one */
 	pthread_t thread;
 } boss;
+
+static atomic_int adopted;
+
+int exports_adopt(struct exports *x, const char *name, const int *fds, uint32_t n)
+{
+	(void)x;
+	assert_string_equal(name, "one");
+	for (uint32_t i = 0; i < n; i++)
+		assert_int_equal(close(fds[i]), 0);
+	atomic_fetch_add(&adopted, (int)n);
+	return 0;
+}
+
+static void boss_reply(const struct supervisor_reply *r)
+{
+	union {
+		struct cmsghdr header;
+		char room[CMSG_SPACE(2 * sizeof(int))];
+	} control_room = {0};
+	int fds[2] = {0, 0};
+	struct iovec iov = {(void *)r, sizeof(*r)};
+	struct msghdr m = {.msg_iov = &iov, .msg_iovlen = 1};
+
+	if (r->nfds) {
+		m.msg_control = &control_room;
+		m.msg_controllen = sizeof(control_room.room);
+		control_room.header = (struct cmsghdr){.cmsg_len = CMSG_LEN(sizeof(fds)),
+						       .cmsg_level = SOL_SOCKET,
+						       .cmsg_type = SCM_RIGHTS};
+		memcpy(CMSG_DATA(&control_room.header), fds, sizeof(fds));
+	}
+	sendmsg(boss.fd, &m, MSG_NOSIGNAL);
+}
 
 static void *boss_run(void *arg)
 {
@@ -169,7 +206,10 @@ static void *boss_run(void *arg)
 		strcpy(r.text, "told to refuse");
 		strcpy(r.device, "/dev/loop5");
 		strcpy(r.way, "nbdfuse");
-		send(boss.fd, &r, sizeof(r), MSG_NOSIGNAL);
+		if (q.op == SUPERVISOR_ATTACH)
+			boss.attach = q;
+		r.nfds = boss.sends_fds && q.op == SUPERVISOR_ATTACH ? 2 : 0;
+		boss_reply(&r);
 	}
 	return NULL;
 }
@@ -274,6 +314,61 @@ static void attaching_twice_gives_the_same_device(void **state)
 	answers("POST", "/v1/exports", one_attached, 200, "device", "/dev/loop5");
 	assert_int_equal(boss.attaches, 1);
 	answers("GET", "/v1/exports/%2Fdev%2Floop5", NULL, 200, "way", "nbdfuse");
+}
+
+static void a_device_and_queues_wished_for_reach_the_supervisor(void **state)
+{
+	(void)state;
+	answers("POST", "/v1/exports", one_attached, 201, "passed_over", "told to refuse");
+	assert_int_equal(boss.attach.index, -1);
+	assert_int_equal(boss.attach.queues, 0);
+	assert_int_equal(boss.attach.flags, 0);
+	answers("DELETE", "/v1/exports/one", NULL, 200, NULL, NULL);
+	answers("POST", "/v1/exports",
+		"{\"url\":\"file:///d/one\",\"attach\":\"nbd\",\"device\":\"/dev/nbd12\","
+		"\"queues\":64}",
+		201, NULL, NULL);
+	assert_string_equal(boss.attach.way, "nbd");
+	assert_int_equal(boss.attach.index, 12);
+	assert_int_equal(boss.attach.queues, 64);
+	assert_int_equal(boss.attach.value[0] % 4096, 0);
+}
+
+static void a_device_or_queues_that_cannot_be_are_refused_with_what_can(void **state)
+{
+	static const char *const bad[] = {
+		"\"device\":\"/dev/sda\"", "\"device\":5",   "\"device\":\"\"", "\"queues\":0",
+		"\"queues\":65",	   "\"queues\":1.5", "\"queues\":\"2\""};
+	char body[128];
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+		snprintf(body, sizeof(body), "{\"url\":\"file:///d/one\",\"attach\":\"auto\",%s}",
+			 bad[i]);
+		answers("POST", "/v1/exports", body, 400, "error",
+			bad[i][1] == 'd' ? "/dev/nbd0" : "1 to 64");
+	}
+	assert_int_equal(boss.attaches, 0);
+	assert_int_equal(table.n, 0);
+}
+
+static void another_device_than_the_one_it_has_is_a_conflict(void **state)
+{
+	(void)state;
+	answers("POST", "/v1/exports", one_attached, 201, NULL, NULL);
+	answers("POST", "/v1/exports",
+		"{\"url\":\"file:///d/one\",\"attach\":\"auto\",\"device\":\"/dev/nbd1\"}", 409,
+		"error", "/dev/loop5");
+	assert_int_equal(boss.attaches, 1);
+}
+
+static void connections_that_come_with_a_device_are_adopted(void **state)
+{
+	(void)state;
+	boss.sends_fds = true;
+	atomic_store(&adopted, 0);
+	answers("POST", "/v1/exports", one_attached, 201, NULL, NULL);
+	assert_int_equal(atomic_load(&adopted), 2);
 }
 
 static void another_image_under_the_name_is_a_conflict(void **state)
@@ -530,6 +625,10 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		bed(an_export_is_added_found_and_removed),
 		bed(attaching_twice_gives_the_same_device),
+		bed(a_device_and_queues_wished_for_reach_the_supervisor),
+		bed(a_device_or_queues_that_cannot_be_are_refused_with_what_can),
+		bed(another_device_than_the_one_it_has_is_a_conflict),
+		bed(connections_that_come_with_a_device_are_adopted),
 		bed(another_image_under_the_name_is_a_conflict),
 		bed(a_refused_attach_leaves_no_export_that_was_not_there),
 		bed(detaching_what_is_mounted_is_refused_and_changes_nothing),

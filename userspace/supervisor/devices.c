@@ -131,6 +131,8 @@ static int attach_new(struct devices *d, const struct device_wish *w, struct att
 	rc = attachment_fill(a, way, w, err);
 	if (!rc)
 		rc = way->attach(&d->env, a, err);
+	if (rc && passed_over->code)
+		err_prefix(err, "%.300s; %s", passed_over->text, way->name);
 	if (rc)
 		return rc;
 	a->since_ns = clock_now_ns();
