@@ -170,7 +170,7 @@ unit: unit-build
 	$(Q)tests/unit/run $(if $(TEST),$(BUILD)/unit/test_$(TEST),$(UNIT))
 
 # TEST=main_job for one alone; LOOP=epoll for the event loop that needs no io_uring.
-system: all man $(BUILD)/system/origin_azurite.san
+system: all man $(BUILD)/system/origin_azurite.san $(BUILD)/system/observe_tool
 	$(Q)tests/system/run --loop $(or $(LOOP),auto) $(TEST)
 
 $(BUILD)/system/origin_azurite.san: PKG_LIBS += -lcmocka
