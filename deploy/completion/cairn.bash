@@ -32,7 +32,7 @@ _cairn_argument() {
 	local n=$1 word='' words
 	shift
 	words=$(_cairn_ask "$@" --help | sed -nE "1s/^Usage: cairn( $*)?//p" |
-		sed -E 's/\[-[^]]*\]|--[a-z-]+ [A-Z]+|--[a-z-]+//g; s/[][]/ /g')
+		sed -E 's/\[-[^]]*\]|--[a-z-]+ [A-Z]+|--[a-z-]+//g; s/[][]/ /g; s/ +\.\.\./.../g')
 	for word in $words; do
 		[ $((n -= 1)) != 0 ] || break
 	done
@@ -63,7 +63,15 @@ _cairn_offer_urls() {
 	esac
 }
 
-# _cairn_offer_values PLACEHOLDER CURRENT [COMMAND]: what may stand for it
+# _cairn_offer_settings CURRENT COMMAND...: "  key=VALUE   text" of its help
+_cairn_offer_settings() {
+	local current=$1
+	shift
+	compopt -o nospace
+	_cairn_offer "$current" < <(_cairn_ask "$@" --help | sed -nE 's/^  ([a-z_]+=)[^ ]+  .*/\1/p')
+}
+
+# _cairn_offer_values PLACEHOLDER CURRENT [COMMAND...]: what may stand for it
 _cairn_offer_values() {
 	local kinds=${1//|/ } kind
 	if [ "$1:${3-}" = IMAGE:image ]; then kinds=FILE; fi # elsewhere an image that is served
@@ -77,6 +85,7 @@ _cairn_offer_values() {
 		FILE | PATH) _cairn_offer_files -f "$2" ;;
 		WAY) _cairn_offer "$2" < <(printf '%s\n' auto nbd nbdfuse) ;;
 		TYPE) _cairn_offer "$2" < <(printf '%s\n' erofs ext4 xfs squashfs) ;;
+		KEY=VALUE) _cairn_offer_settings "$2" "${@:3}" ;;
 		FS) _cairn_offer "$2" < <(printf '%s\n' erofs ext4) ;;
 		esac
 	done
@@ -87,7 +96,7 @@ _cairn() {
 	local cur prev words cword i value wanted='' arguments=0 command=()
 	local _cairn_program=("${COMP_WORDS[0]/#\~/$HOME}")
 	COMPREPLY=()
-	_get_comp_words_by_ref -n : cur prev words cword # a URL is one word
+	_get_comp_words_by_ref -n := cur prev words cword # a URL is one word, and so is KEY=VALUE
 
 	for ((i = 1; i < cword; i++)); do
 		if [[ ${words[i]} == -* ]]; then

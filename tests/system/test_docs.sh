@@ -18,6 +18,9 @@ help_commands() { help "$1" | sed -nE '1{/COMMAND/!q}; s/^  ([a-z]+( [A-Z.|]+)*)
 # "  -f, --force   text" -> "-f, --force"; "  --name NAME   text" -> "--name NAME"
 options_of_help() { sed -nE 's/^ +((-[a-zA-Z], )?--[a-z-]+( [A-Z]+)?)(  .*|$)/\1/p' | sort; }
 
+# "  half_life=SECONDS   text" -> "half_life=SECONDS"
+settings_of_help() { sed -nE 's/^  ([a-z_]+=[^ ]+)  .*/\1/p' | plain | sort; }
+
 # Every command, each on a line, '' first.
 all_commands() {
 	local name
@@ -31,6 +34,7 @@ plain() { sed -E 's/[*_\\]//g'; }
 
 # Definitions begin a line with a bold option or, under COMMANDS, with a bold word.
 options_of_page() { grep -E '^\*-' "$1" | plain | sort; }
+settings_of_page() { grep -E '^\*[a-z_]+=' "$1" | plain | sort; }
 commands_of_page() { sed -n '/^# COMMANDS/,/^# [^C]/p' "$1" | grep -E '^\*[a-z]' | plain; }
 
 # complete WORD...: what TAB offers for the last word
@@ -69,6 +73,8 @@ page_matches_help() {
 	assert_same "$at" "$(help "$1" | options_of_help)" "$(options_of_page "$(page "$1")")"
 	assert_same "commands of 'cairn $1' in --help and man page" \
 		"$(help_commands "$1" | sort)" "$(commands_of_page "$(page "$1")" | sort)"
+	assert_same "settings of 'cairn $1' in --help and man page" \
+		"$(help "$1" | settings_of_help)" "$(settings_of_page "$(page "$1")")"
 }
 that_every_command_has_a_page_with_its_options_and_commands() { every_command page_matches_help; }
 
