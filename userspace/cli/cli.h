@@ -18,6 +18,9 @@ int cli_detach(int argc, char **argv);
 int cli_mount(int argc, char **argv);
 int cli_umount(int argc, char **argv);
 int cli_status(int argc, char **argv);
+int cli_top(int argc, char **argv);
+int cli_heat(int argc, char **argv);
+int cli_tune(int argc, char **argv);
 
 /* Print the error; returns 1, or 2 after cli_usage_error. */
 int cli_fail(const char *command, const struct err *err);

@@ -29,6 +29,9 @@ static const char usage[] =
 	"  detach NAME          take it away (NAME, device or URL)\n"
 	"  export URL           serve an image over NBD, print the URI\n"
 	"  status               what is served, and from where its bytes came\n"
+	"  top                  what is read now: rates, latencies, hottest extents, streams\n"
+	"  heat IMAGE           where it is read, as a map or a picture\n"
+	"  tune                 how reads are observed, and read ahead\n"
 	"  image ...            build, push, seal and look at images\n"
 	"\n"
 	"Each command has --help. URL is one of\n"
@@ -48,6 +51,7 @@ static const struct {
 } commands[] = {
 	{"export", cli_export}, {"attach", cli_attach}, {"detach", cli_detach},
 	{"mount", cli_mount},	{"umount", cli_umount}, {"status", cli_status},
+	{"top", cli_top},	{"heat", cli_heat},	{"tune", cli_tune},
 	{"image", cli_image},
 };
 

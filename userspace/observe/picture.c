@@ -20,7 +20,9 @@ int picture_new(uint32_t width, uint32_t height, struct picture *out)
 	rgb = calloc((size_t)width * height, 3);
 	if (!rgb)
 		return -ENOMEM;
-	*out = (struct picture){width, height, rgb};
+	out->width = width;
+	out->height = height;
+	out->rgb = rgb;
 	return 0;
 }
 
