@@ -184,7 +184,8 @@ $(BUILD)/vm/bin/handover: $(call objs,obj,$(wildcard tests/vm/handover/*.c))
 	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^
 vm: all $(VM_PROGRAMS)
 	$(Q)tests/vm/kernel $(KERNEL)
-	$(Q)tests/vm/root $(KERNEL) $(BUILD)/cairnd $(BUILD)/cairn $(VM_PROGRAMS)
+	$(Q)tests/vm/images
+	$(Q)tests/vm/root $(KERNEL) $(BUILD)/cairnd $(BUILD)/cairn $(BUILD)/vm/images $(VM_PROGRAMS)
 	$(if $(TEST)$(filter-out 6.1,$(KERNEL)),,$(Q)tests/vm/check_run)
 	$(Q)tests/vm/run --kernel $(KERNEL) $(TEST)
 

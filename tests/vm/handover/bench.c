@@ -125,11 +125,12 @@ static void compare(const struct server *s, uint32_t len, unsigned depth, double
 		tcp[i] = measure(s, true, len, depth, seconds);
 		ratio[i] = tcp[i] / local[i];
 	}
-	printf("%7u bytes, %2u in flight: unix %9.0f reads/s %6.2f GB/s, tcp %9.0f reads/s %6.2f "
+	printf("%7u bytes %s, %2u in flight: unix %9.0f reads/s %6.2f GB/s, tcp %9.0f reads/s "
+	       "%6.2f "
 	       "GB/s, "
 	       "tcp/unix %.2f\n",
-	       len, depth, median(local), median(local) * len / 1e9, median(tcp),
-	       median(tcp) * len / 1e9, median(ratio));
+	       len, len >= s->sendfile_min ? "by sendfile" : "copied", depth, median(local),
+	       median(local) * len / 1e9, median(tcp), median(tcp) * len / 1e9, median(ratio));
 }
 
 int mode_bench(double seconds)
@@ -141,8 +142,12 @@ int mode_bench(double seconds)
 			-1, 0);
 	if (s.ledger == MAP_FAILED)
 		die("mmap");
+	s.sendfile_min = UINT32_MAX;
 	compare(&s, 4096, 32, seconds);
 	compare(&s, 16384, 32, seconds);
+	compare(&s, 131072, 8, seconds);
+	compare(&s, 1048576, 4, seconds);
+	s.sendfile_min = 32768;
 	compare(&s, 131072, 8, seconds);
 	compare(&s, 1048576, 4, seconds);
 	return 0;

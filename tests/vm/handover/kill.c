@@ -67,6 +67,26 @@ static pid_t device_connect(const char *path, int sock)
 	return pid;
 }
 
+int mode_serve(const char *device)
+{
+	struct server s = {.sendfile_min = 32768};
+	struct inheritance in = {0};
+	int ends[2];
+	pid_t doit;
+
+	s.image = image_make(&s.image_fd);
+	s.ledger = shared(sizeof(*s.ledger));
+	connection_make(false, ends);
+	s.sock = ends[1];
+	doit = device_connect(device, ends[0]);
+	close(ends[0]);
+	puts("serving");
+	fflush(stdout);
+	server_run(&s, &in);
+	waitpid(doit, NULL, 0);
+	return 0;
+}
+
 static void reader(const char *path, unsigned seed, struct tally *t)
 {
 	int fd = open(path, O_RDONLY | O_DIRECT | O_CLOEXEC);
@@ -150,7 +170,7 @@ static void kill_workers(const struct server *s, const struct tally *t, int want
 
 int mode_kill(bool tcp, const char *device, int wanted)
 {
-	struct server s = {.tcp = tcp, .shuffle = true};
+	struct server s = {.tcp = tcp, .shuffle = true, .sendfile_min = 32768};
 	struct tally *t = shared(sizeof(*t));
 	struct kills k = {0};
 	pid_t doit, readers[READERS], last;

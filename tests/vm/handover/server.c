@@ -18,8 +18,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#define SENDFILE_MIN 32768 /* bytes; smaller ones are copied */
-#define BATCH	     32	   /* small replies in one call */
+#define BATCH 32 /* small replies in one call */
 
 /* Where a living server stands; all of it can be made again from the ledger and two numbers. */
 struct turn {
@@ -297,9 +296,9 @@ static void turn_answer(struct turn *t)
 		t->answered[t->oldest++ % RING_LEN] = false;
 }
 
-static bool is_large(const struct log_entry *e)
+static bool is_large(const struct turn *t, const struct log_entry *e)
 {
-	return e->len >= SENDFILE_MIN;
+	return e->len >= t->s->sendfile_min;
 }
 
 /* One call's worth of the stream, from where it is: headers and small data of some replies, up to
@@ -318,7 +317,7 @@ static ssize_t send_copied(const struct turn *t)
 		if (skip < REPLY_LEN)
 			iov[m.msg_iovlen++] =
 				(struct iovec){(char *)&e->reply + skip, REPLY_LEN - skip};
-		more = is_large(e);
+		more = is_large(t, e);
 		skip = skip > REPLY_LEN ? skip - REPLY_LEN : 0;
 		if (!more && e->len)
 			iov[m.msg_iovlen++] =
@@ -333,7 +332,7 @@ static ssize_t send_some(const struct turn *t)
 	uint64_t skip = t->sent - e->start;
 	off_t off;
 
-	if (!is_large(e) || skip < REPLY_LEN)
+	if (!is_large(t, e) || skip < REPLY_LEN)
 		return send_copied(t);
 	off = (off_t)(e->off + skip - REPLY_LEN);
 	return sendfile(t->s->sock, t->s->image_fd, &off, e->len - (skip - REPLY_LEN));

@@ -47,8 +47,9 @@ struct counters {
 struct server {
 	int sock;
 	bool tcp;
-	bool shuffle;	      /* answer in another order than asked */
-	struct counters base; /* when the ledger was empty */
+	bool shuffle;	       /* answer in another order than asked */
+	uint32_t sendfile_min; /* bytes; smaller data is copied */
+	struct counters base;  /* when the ledger was empty */
 	struct ledger *ledger;
 	const uint8_t *image;
 	int image_fd;

@@ -1,0 +1,123 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# Kernel NBD that can't be had, and devices that are somebody else's.
+. "$(dirname "$0")/nbd.sh"
+
+NBD_KO=$(find "/lib/modules/$(uname -r)" -name 'nbd.ko*')
+
+# module_hide FILE, module_show FILE: as if it had never been installed
+module_hide() { mv "$1" "$1.hidden" && depmod; }
+module_show() { mv "$1.hidden" "$1" && depmod; }
+
+foreign_start() { # somebody else's server on /dev/nbd0
+	modprobe nbd
+	"$BUILD/vm/bin/handover" serve /dev/nbd0 >"$T/foreign" 2>&1 </dev/null &
+	echo $! >"$T/foreign.pid"
+	wait_until 10 grep -q serving "$T/foreign" || fail "$(cat "$T/foreign")"
+	wait_until 10 foreign_serves || fail "the other server does not serve"
+}
+foreign_serves() { timeout 10 dd if=/dev/nbd0 of="$T/foreign.data" bs=1M count=4 iflag=direct status=none; }
+foreign_stop() {
+	pkill -KILL -P "$(cat "$T/foreign.pid")" || true
+	kill -KILL "$(cat "$T/foreign.pid")" 2>/dev/null || true
+	wait_until 10 eval '[ -z "$(nbd_connected)" ]' || fail "the other server's device stays"
+}
+
+that_without_the_module_a_device_is_made_by_nbdfuse() {
+	local dev
+	module_hide "$NBD_KO"
+	cairnd_start a
+	assert_fails 'nbd.*module|module.*nbd|modprobe' cairn attach "$U/fio" --name fio --way nbd
+	dev=$(cairn attach "$U/fio" --name fio)
+	assert_says "$dev" '^/dev/loop'
+	assert_eq "$(image fio .way)" nbdfuse "way in status"
+	dd if="$dev" of=/dev/null bs=1M count=2 status=none
+	cairnd_drop a
+	module_show "$NBD_KO"
+}
+
+that_without_any_way_the_error_names_what_is_missing() {
+	local fuse
+	module_hide "$NBD_KO"
+	fuse=$(command -v nbdfuse)
+	mv "$fuse" "$fuse.hidden"
+	cairnd_start a
+	assert_fails 'nbdfuse' cairn attach "$U/fio" --name fio
+	assert_says "$SAID" 'module|modprobe'
+	cairnd_drop a
+	mv "$fuse.hidden" "$fuse"
+	module_show "$NBD_KO"
+}
+
+that_the_module_comes_back_without_a_restart_of_the_daemon() {
+	module_hide "$NBD_KO"
+	cairnd_start a
+	assert_fails 'module|modprobe' cairn attach "$U/fio" --name fio --way nbd
+	module_show "$NBD_KO"
+	assert_says "$(cairn attach "$U/fio" --name fio --way nbd)" '^/dev/nbd'
+	cairnd_drop a
+	assert_connected ''
+}
+
+that_netlink_refused_is_said() {
+	modprobe nbd
+	cairnd_config a
+	cairnd_launch a setpriv --bounding-set -sys_admin --inh-caps -sys_admin
+	assert_fails 'CAP_SYS_ADMIN|permission|privilege|not permitted' cairn attach "$U/fio" --name fio --way nbd
+	assert_connected ''
+	cairn export "$U/fio" --name fio >/dev/null
+	cairnd_drop a
+}
+
+that_a_foreign_device_is_never_touched() {
+	local dev
+	foreign_start
+	cp "$T/foreign.data" "$T/foreign.before"
+	cairnd_start a
+	dev=$(cairn attach "$U/fio" --name fio)
+	[ "$dev" != /dev/nbd0 ] || fail "the other server's device was taken"
+	assert_fails '/dev/nbd0' cairn attach "$U/small-1" --name one --device /dev/nbd0
+	assert_says "$SAID" 'in use|busy'
+	assert_fails 'nbd0' cairn detach /dev/nbd0 --force
+	cairnd_kill a
+	cairnd_launch a
+	assert_connected nbd0
+	cairn attach "$U/fio" --name fio >/dev/null
+	cairnd_stop a
+	assert_connected nbd0
+	drop_caches
+	foreign_serves
+	cmp "$T/foreign.before" "$T/foreign.data"
+	foreign_stop
+	rm -rf "$T/d/a"
+}
+
+that_another_daemons_device_is_never_touched() {
+	local dev
+	cairnd_start a
+	cairnd_start b
+	dev=$(D=b cairn attach "$U/fio" --name fio)
+	assert_fails "$dev" cairn attach "$U/small-1" --name one --device "$dev"
+	assert_says "$SAID" 'in use|busy'
+	cairnd_kill a
+	cairnd_launch a
+	assert_connected "${dev#/dev/}"
+	cairnd_stop a
+	dd if="$dev" of=/dev/null bs=1M count=2 iflag=direct status=none
+	cairnd_drop b
+	cairnd_drop a
+	assert_connected ''
+}
+
+that_a_device_asked_for_by_name_is_that_one() {
+	cairnd_start a
+	assert_eq "$(cairn attach "$U/fio" --name fio --device /dev/nbd5)" /dev/nbd5 "device"
+	assert_connected nbd5
+	assert_fails '/dev/nbd5' cairn attach "$U/small-1" --name one --device /dev/nbd5
+	assert_fails '/dev/sda|nbd' cairn attach "$U/small-1" --name one --device /dev/sda
+	cairn detach fio
+	cairnd_drop a
+	assert_connected ''
+}
+
+run_tests
