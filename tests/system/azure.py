@@ -3,8 +3,8 @@
 """A second, small client of Blob for the tests: it makes what they need and looks at what Cairn left.
 
 It signs on its own (nothing is shared with userspace/origin), so that a mistake in one is seen by the
-other. The service and the account come from the environment: AZURITE_URL (http://127.0.0.1:PORT),
-AZURE_STORAGE_ACCOUNT, AZURE_STORAGE_KEY.
+other. The service and the account come from the environment: AZURITE_URL (http://127.0.0.1:PORT, or
+https, trusted by SSL_CERT_FILE), AZURE_STORAGE_ACCOUNT, AZURE_STORAGE_KEY.
 
   azure.py create CONTAINER             azure.py get CONTAINER/NAME [FILE]
   azure.py put CONTAINER/NAME FILE      azure.py flip CONTAINER/NAME OFFSET     (one bit)
@@ -46,7 +46,8 @@ def request(method, path, query=None, headers=None, body=b"", expect=(200, 201, 
     text = "\n".join([method, "", "", length, "", "", "", "", "", "", "", "", ms + resource])
     headers["Authorization"] = f"SharedKey {ACCOUNT}:{sign(text)}"
     headers["Content-Length"] = str(len(body))
-    c = http.client.HTTPConnection(URL.hostname, URL.port, timeout=60)
+    kind = http.client.HTTPSConnection if URL.scheme == "https" else http.client.HTTPConnection
+    c = kind(URL.hostname, URL.port, timeout=60)
     c.request(method, target + ("?" + urllib.parse.urlencode(query) if query else ""), body, headers)
     r = c.getresponse()
     data = r.read()

@@ -209,6 +209,8 @@ SECRETS=()
 
 # azurite_start [KEY]: on a free port, with an account key made for this run (so that one that leaks
 # is seen) and a container `images`. Sets AZURITE_URL, the AZURE_STORAGE_* variables and $U, the container's URL.
+# AZURITE_EXTRA: more arguments for it.
+AZURITE_EXTRA=()
 azurite_start() {
 	[ -f "$AZURITE" ] || { echo "no Azurite: run tests/setup first" >&2; exit 1; }
 	mkdir -p "$T/azurite/data"
@@ -220,7 +222,7 @@ azurite_start() {
 	# setsid here and below: a Ctrl-C is for the test, which then stops everything in order
 	AZURITE_ACCOUNTS="$AZURE_STORAGE_ACCOUNT:$AZURE_STORAGE_KEY" \
 		setsid node "$AZURITE" --blobHost 127.0.0.1 --blobPort 0 --location "$T/azurite/data" \
-		--silent --disableTelemetry >"$T/azurite/log" 2>&1 </dev/null &
+		--silent --disableTelemetry "${AZURITE_EXTRA[@]}" >"$T/azurite/log" 2>&1 </dev/null &
 	wait_until 60 grep -q 'successfully listens on' "$T/azurite/log" ||
 		{ echo "Azurite did not start in 60 s:"; cat "$T/azurite/log"; exit 1; }
 	AZURITE_URL=$(sed -n 's/.*successfully listens on //p' "$T/azurite/log")

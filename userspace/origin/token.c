@@ -24,7 +24,7 @@ struct token_source {
 	pthread_cond_t wanted_cond;
 	pthread_t thread;
 	_Atomic bool stop;
-	TAILQ_HEAD(, token_waiter) waiters;
+	TAILQ_HEAD(token_waiters, token_waiter) waiters;
 
 	/* under the lock */
 	bool started, wanted, fetching;
