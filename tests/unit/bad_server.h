@@ -56,7 +56,7 @@ struct bad_server {
 	uint32_t delay_ms; /* before each answer */
 	char last[4096];   /* the last request's head */
 	char put[4096];	   /* the last PUT's body */
-	size_t put_len;
+	_Atomic size_t put_len;
 	pthread_mutex_t lock;
 };
 

@@ -234,10 +234,10 @@ static void imds_that_hangs_is_given_up_in_time(void **state)
 	(void)state;
 	server_script(&server, STALL, STALL, STALL, STALL, STALL, STALL, STALL, STALL);
 	assert_int_equal(fetch(), -ETIMEDOUT);
-	assert_true(clock_now_ns() - start < 2 * NSEC_PER_SEC);
+	assert_true(clock_now_ns() - start < 4 * NSEC_PER_SEC);
 	assert_true(server.requests >= 2);
 	assert_said("managed identity: no metadata service answers at http://127.0.0.1:");
-	assert_said("no byte for 0.1 s");
+	assert_said("no byte for 0.4 s");
 }
 
 static void imds_is_tried_again_as_it_asks(void **state)
@@ -261,14 +261,14 @@ static void a_410_is_waited_for_longer_than_a_404(void **state)
 	start = clock_now_ns();
 	assert_int_equal(fetch(), -ETIMEDOUT);
 	assert_said("the metadata service says HTTP 404");
-	assert_true(clock_now_ns() - start < NSEC_PER_SEC);
+	assert_true(clock_now_ns() - start < 2400 * NSEC_PER_MSEC);
 	assert_true(server.requests < 20); /* no busy loop */
 	for (int i = 0; i < 200; i++)
 		many[i] = STATUS + 410;
 	start = clock_now_ns();
 	assert_int_equal(fetch(), -ETIMEDOUT);
-	assert_true(clock_now_ns() - start > NSEC_PER_SEC);
-	assert_true(clock_now_ns() - start < 5 * NSEC_PER_SEC);
+	assert_true(clock_now_ns() - start > 2400 * NSEC_PER_MSEC);
+	assert_true(clock_now_ns() - start < 10 * NSEC_PER_SEC);
 }
 
 static void a_machine_without_an_identity_is_said(void **state)

@@ -12,9 +12,9 @@
 
 /* Short, so that what hangs does not hang a test. */
 static const struct identity_limits token_limits = {.imds_connect_ms = 200,
-						    .stall_ms = 150,
-						    .patience_ms = 300,
-						    .gone_ms = 1500,
+						    .stall_ms = 400,
+						    .patience_ms = 600,
+						    .gone_ms = 2500,
 						    .backoff_ms = 10};
 
 #define server_answers(s, json)                                                                    \
