@@ -31,7 +31,6 @@ enum identity_kind {
 	IDENTITY_MANAGED,
 	IDENTITY_OFF,
 };
-#define IDENTITY_STEPS 3 /* the kinds between AUTO and OFF */
 
 /* "", "auto", "environment", "workload", "managed", "off", or as AZURE_TOKEN_CREDENTIALS has them:
  * "prod", "EnvironmentCredential", "WorkloadIdentityCredential", "ManagedIdentityCredential".
