@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""A stand-in for Entra ID's token endpoint and for IMDS, on a free port of 127.0.0.1: entra.py DIR
+"""A stand-in for Entra ID's token endpoint and for IMDS, on a free port of 127.0.0.1: entra.py DIR CERT KEY
 
 It checks what is sent to it and hands out tokens as Azurite's `--oauth basic` wants them. Files in DIR
 tell it, at each request, how to be: `life` (seconds), `audience`, `secret` (the client secret that is
 right), `assertion` (the federated token that is right), and `mode`: good, hang, refuse or garbage.
-It leaves `port`, `tokens` (each one handed out) and `log` (a line for each request, without secrets).
+A second server, over TLS, is a Blob in which nobody has a role: it answers 403 to each token.
+It leaves `port`, `blob_port`, `tokens` (each one handed out) and `log` (a line for each request, without secrets).
 """
 import base64
 import http.server
@@ -13,6 +14,7 @@ import json
 import os
 import pathlib
 import secrets
+import ssl
 import sys
 import threading
 import time
@@ -112,6 +114,30 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.note("environment")
             self.reply(200, new_token(q["client_id"]))
 
+
+class BlobWithoutRoles(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, *args):
+        pass
+
+    def do_GET(self):
+        bearer = self.headers.get("Authorization", "").startswith("Bearer ")
+        self.send_response(403 if bearer else 401)
+        self.send_header("x-ms-error-code", "AuthorizationPermissionMismatch" if bearer else "NoAuthenticationInformation")
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    do_HEAD = do_GET
+
+
+blob = http.server.ThreadingHTTPServer(("127.0.0.1", 0), BlobWithoutRoles)
+blob.daemon_threads = True
+tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+tls.load_cert_chain(sys.argv[2], sys.argv[3])
+blob.socket = tls.wrap_socket(blob.socket, server_side=True)
+threading.Thread(target=blob.serve_forever, daemon=True).start()
+(DIR / "blob_port").write_text(str(blob.server_port))
 
 server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
 server.daemon_threads = True

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 # Identities: Blob with tokens instead of keys, against Azurite with OAuth over HTTPS and a stand-in
-# for Entra ID and IMDS (entra.py). Azurite looks at a token's claims only and knows no roles: what a
-# missing role is told as is tested in tests/unit/test_bearer.c.
+# for Entra ID and IMDS (entra.py). Azurite looks at a token's claims only and knows no roles: for what a
+# missing role is told as, the stand-in is Blob, too.
 . "$(dirname "$0")/lib.sh"
 
 CLIENT=11111111-2222-3333-4444-555555555555
@@ -142,6 +142,21 @@ that_a_token_that_blob_does_not_take_is_said_with_whose_it_is() {
 	cairnd_stop
 }
 
+that_an_identity_without_rights_on_the_container_is_told_the_role_it_lacks() {
+	good_again
+	daemon norole azure.client_id=$CLIENT azure.account=devstoreaccount1
+	D=norole
+	local before
+	before=$(tokens)
+	assert_fails 'access refused \(403 AuthorizationPermissionMismatch\)' \
+		cairn export "https://127.0.0.1:$(cat "$E/blob_port")/devstoreaccount1/secretbox/img" --name img
+	assert_says "$SAID" "the identity \(client id $CLIENT, object id 00000000-aaaa-bbbb-cccc-000000000000\)"
+	assert_says "$SAID" 'container secretbox of account devstoreaccount1: assign it Storage Blob Data Reader'
+	assert_eq $(($(tokens) - before)) 1 "tokens fetched for what no token helps"
+	echo "$SAID" >>"$T/said"
+	cairnd_stop
+}
+
 that_a_metadata_service_that_hangs_is_said_within_the_deadline() {
 	good_again
 	entra mode hang
@@ -229,7 +244,7 @@ entra_start() {
 	: >"$E/log"
 	openssl rand -hex 20 >"$E/secret"
 	good_again
-	setsid python3 "$ROOT/tests/system/entra.py" "$E" >"$E/out" 2>&1 </dev/null &
+	setsid python3 "$ROOT/tests/system/entra.py" "$E" "$T/tls.pem" "$T/tls.key" >"$E/out" 2>&1 </dev/null &
 	wait_until 20 test -s "$E/port" || { cat "$E/out"; exit 1; }
 	HOST=http://127.0.0.1:$(cat "$E/port")
 }
