@@ -8,7 +8,7 @@
 
 DEB=$BUILD/deb/cairn.deb
 R=$T/root
-MIRROR_LIMIT=150 # seconds for the first run's packages
+MIRROR_LIMIT=300 # seconds for the first run's packages; about 60 on two quiet cores
 
 # One-line sources of this machine's Debian, none of its third parties' repositories.
 debian_sources() {
@@ -33,7 +33,7 @@ base_root() {
 		rm -f "$BUILD"/deb/root-*.tar
 		apt-config dump | grep -E '^Acquire::https?::' >"$T/apt.conf" || true
 		echo 'Acquire::Retries "2"; Acquire::http::Timeout "20"; Acquire::https::Timeout "20";' >>"$T/apt.conf"
-		timeout -k 10 "$MIRROR_LIMIT" mmdebstrap --quiet --variant=minbase --mode=root --format=tar --aptopt="$T/apt.conf" \
+		timeout -k 10 "$MIRROR_LIMIT" mmdebstrap --quiet --variant=minbase --mode=root --format=tar --aptopt="$T/apt.conf" --dpkgopt=force-unsafe-io \
 			--include="$(wanted_packages)" "$codename" "$BASE.new" "$T/sources" >"$T/mmdebstrap" 2>&1 || {
 			rm -f "$BASE.new"
 			tail -n 20 "$T/mmdebstrap"
