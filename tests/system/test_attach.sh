@@ -162,6 +162,36 @@ that_a_crash_under_a_mount_can_be_cleaned_up() {
 	assert_nothing_left
 }
 
+need_no_nbd() {
+	[ ! -e /sys/module/nbd ] || skip "this kernel has nbd"
+	! modinfo nbd >/dev/null 2>&1 || skip "this kernel has an nbd module"
+}
+
+that_without_nbd_the_other_way_is_taken_and_said() {
+	need_device
+	need_no_nbd
+	local dev
+	dev=$(cairn attach "$U/img" --name img 2>"$T/err")
+	assert_says "$dev" '^/dev/loop[0-9]+$'
+	assert_says "$(cat "$T/err")" 'attached by nbdfuse.*no nbd module.*modprobe nbd'
+	cairn detach img
+	assert_fails 'no nbd module' cairn attach "$U/img" --name img --way nbd
+	assert_fails 'no nbd module' cairn attach "$U/img" --name img --device /dev/nbd0
+	assert_eq "$(status '.images | length')" 0 "exports left"
+	assert_nothing_left
+}
+
+that_a_device_or_queues_that_cannot_be_are_refused() {
+	need_device
+	assert_fails '/dev/nbd0' cairn attach "$U/img" --name img --device /dev/sda
+	assert_fails '/dev/nbd0' cairn mount "$U/fs" "$MNT" --name fs --device nbd1
+	assert_fails '1 to 64' cairn attach "$U/img" --name img --queues 65
+	assert_fails '1 to 64' cairn attach "$U/img" --name img --queues two
+	assert_fails 'with the way nbd only' cairn attach "$U/img" --name img --way nbdfuse --device /dev/nbd3
+	assert_eq "$(status '.images | length')" 0 "exports left"
+	assert_nothing_left
+}
+
 that_two_daemons_live_side_by_side() {
 	need_device
 	local a b
