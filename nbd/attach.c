@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 /* "auto" takes the first that works. */
 static const struct attach_way *const ways[] = {&attach_kernel_nbd, &attach_nbdfuse};
@@ -38,6 +39,11 @@ int attach_choose(const struct attach_env *env, const char *name, const struct a
 	int rc;
 
 	*passed_over = (struct err){0};
+	if (geteuid() != 0)
+		return err_set(
+			err, -ENOTSUP,
+			"attaching needs root: run cairnd as root, or use `cairn export` and "
+			"an NBD client of your own");
 	if (strcmp(name, "auto") == 0)
 		return choose_automatically(env, out, passed_over, err);
 	for (size_t i = 0; i < WAYS; i++) {

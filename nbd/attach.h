@@ -36,7 +36,7 @@ struct attachment {
 	char name[NBD_NAME_MAX + 1];
 	/* asked for, by those ways that can */
 	uint64_t size;			    /* bytes */
-	char identity[ATTACH_IDENTITY_LEN]; /* of the image */
+	char identity[ATTACH_IDENTITY_LEN]; /* of the image, never "" */
 	int wished;			    /* index, -1 = any */
 	uint32_t queues;		    /* connections; 0 = as the way sees fit */
 	/* given */
@@ -59,7 +59,7 @@ struct attach_way {
 	/* A dead device comes back when the worker asks for it, since the worker has to take its
 	 * new connections; otherwise the supervisor revives it. */
 	bool worker_revives;
-	/* 0, or -ENOTSUP with what is missing here and how to get it. */
+	/* 0, or -ENOTSUP with what is missing here, beside being root, and how to get it. */
 	int (*available)(const struct attach_env *env, struct err *err);
 	/* A device on export a->name. Leaves nothing behind on error. */
 	int (*attach)(const struct attach_env *env, struct attachment *a, struct err *err);

@@ -15,7 +15,4 @@ int attach_kernel_events_fd(const struct attach_kernel *k);
 /* Take what happened: drop the dead connections of the list, mark their attachments dead, log. */
 void attach_kernel_events(struct attach_kernel *k, struct attachment *list, size_t n);
 
-/* The worker got the fresh connections of @a. */
-void attach_kernel_sent(struct attachment *a);
-
 #endif

@@ -61,11 +61,6 @@ uint32_t links_drop_dead(struct attach_kernel *k, struct attachment *a)
 	return n;
 }
 
-void attach_kernel_sent(struct attachment *a)
-{
-	a->fresh = 0;
-}
-
 /* ---- events ---- */
 
 struct look {

@@ -331,7 +331,7 @@ static int attach(struct api *a, const struct add_request *q, struct export_info
 	struct privileged_device d = {.name = e->name,
 				      .way = q->attach,
 				      .identity = e->digest,
-				      .len = (e->length + 4095) / 4096 * 4096,
+				      .len = export_device_len(e),
 				      .queues = q->queues,
 				      .index = q->index};
 	int rc;

@@ -2,6 +2,7 @@
 #include "supervisor/devices.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -98,6 +99,14 @@ static const char *way_wished(const struct device_wish *w)
 	return w->index >= 0 ? attach_kernel_nbd.name : "auto";
 }
 
+static void identity_of(const struct device_wish *w, char out[ATTACH_IDENTITY_LEN])
+{
+	if (w->identity[0])
+		snprintf(out, ATTACH_IDENTITY_LEN, "%s", w->identity);
+	else
+		snprintf(out, ATTACH_IDENTITY_LEN, "unsealed:%s", w->name);
+}
+
 static int attachment_fill(struct attachment *a, const struct attach_way *way,
 			   const struct device_wish *w, struct err *err)
 {
@@ -110,8 +119,21 @@ static int attachment_fill(struct attachment *a, const struct attach_way *way,
 		return err_set(err, -ENAMETOOLONG, "export name longer than %d bytes",
 			       NBD_NAME_MAX);
 	strcpy(a->name, w->name);
-	strcpy(a->identity, w->identity);
+	identity_of(w, a->identity);
 	return 0;
+}
+
+/* The kernel keeps pages of what it read: a device never changes under them. */
+static int image_check(const struct attachment *a, const struct device_wish *w, struct err *err)
+{
+	char identity[ATTACH_IDENTITY_LEN];
+
+	identity_of(w, identity);
+	if (w->size == a->size && strcmp(identity, a->identity) == 0)
+		return 0;
+	return err_set(err, -ESTALE,
+		       "%s shows another image than '%s' does now: detach it and attach again",
+		       a->device, a->name);
 }
 
 static int attach_new(struct devices *d, const struct device_wish *w, struct attachment **out,
@@ -156,6 +178,10 @@ int devices_attach(struct devices *d, const struct device_wish *w, struct attach
 	if (a && w->index >= 0 && (a->way != &attach_kernel_nbd || a->index != w->index))
 		return err_set(err, -EBUSY, "export '%s' is attached as %s: detach it first",
 			       w->name, a->device);
+	if (a && a->way == &attach_kernel_nbd)
+		rc = image_check(a, w, err);
+	if (rc)
+		return rc;
 	if (a && a->dead)
 		rc = revive(d, a, err);
 	if (a && (!rc || w->revive)) {
@@ -164,6 +190,19 @@ int devices_attach(struct devices *d, const struct device_wish *w, struct attach
 	}
 	rc = a ? clean(d, a, err) : 0;
 	return rc ? rc : attach_new(d, w, out, passed_over, err);
+}
+
+void devices_sent(struct devices *d, const char *name, bool arrived)
+{
+	struct attachment *a = find(d, name);
+
+	if (!a)
+		return;
+	if (!arrived && a->fresh && a->way->worker_died) {
+		a->way->worker_died(&d->env, a);
+		a->dead = true;
+	}
+	a->fresh = 0;
 }
 
 int devices_detach(struct devices *d, const char *name, bool force, struct err *err)

@@ -34,9 +34,12 @@ void devices_close(struct devices *d);
 
 /* A device on the export: the one that stands, a dead one brought back, or a new one. *out is valid
  * until the next call. *passed_over says why "auto" did not take the first way (code 0: it did).
- * -ENOENT: none stands, and only that was asked for. */
+ * -ENOENT: none stands, and only that was asked for; -ESTALE: it stands for another image. */
 int devices_attach(struct devices *d, const struct device_wish *w, struct attachment **out,
 		   struct err *passed_over, struct err *err);
+/* The worker was sent, or could not be sent, the new connections of the last attach. */
+void devices_sent(struct devices *d, const char *name, bool arrived);
+
 int devices_detach(struct devices *d, const char *name, bool force, struct err *err);
 
 /* The device on the export, or NULL. */

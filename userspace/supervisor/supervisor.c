@@ -26,7 +26,6 @@
 
 #include "base/clock.h"
 #include "base/log.h"
-#include "nbd/attach_kernel.h"
 #include "observe/loader.h"
 #include "supervisor/devices.h"
 #include "supervisor/listen.h"
@@ -228,7 +227,6 @@ static void answer_attach(struct supervisor *s, const struct supervisor_request 
 	text_put(r, passed_over.text);
 	r->nfds = a->fresh;
 	memcpy(fds->fd, &a->links[a->nlinks - a->fresh], a->fresh * sizeof(int));
-	attach_kernel_sent(a);
 }
 
 /* Attach or detach; a device that is no longer the export's is not watched any longer. */
@@ -301,6 +299,8 @@ static void on_request(struct supervisor *s)
 	rc = reply_send(s->worker.channel, &r, &fds);
 	if (rc)
 		log_warn("supervisor", "the worker takes no reply", "why=\"%s\"", strerror(-rc));
+	if (q.op == SUPERVISOR_ATTACH && !r.code)
+		devices_sent(&s->devices, q.name, !rc);
 	if (q.op == SUPERVISOR_READY && s->ready) {
 		log_info("supervisor", "serving", "nbd=%s control=%s restarts=%u",
 			 s->cfg.nbd_socket, s->cfg.control_socket, s->in.restarts);

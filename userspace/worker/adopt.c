@@ -79,10 +79,15 @@ void adopter_lost(void *adopter, const char *export_name)
 
 static int revive(struct adopter *a, const char *name, struct err *err)
 {
-	struct privileged_device d = {
-		.name = name, .way = "", .identity = "", .index = -1, .revive = true};
-	int rc = privileged_attach(a->supervisor_fd, &d, err);
+	struct privileged_device d = {.name = name, .way = "", .index = -1, .revive = true};
+	struct export_info e;
+	int rc = exports_find(a->exports, name, &e, err);
 
+	if (rc)
+		return rc;
+	d.identity = e.digest;
+	d.len = export_device_len(&e);
+	rc = privileged_attach(a->supervisor_fd, &d, err);
 	if (rc)
 		return rc;
 	if (d.nfds)

@@ -34,6 +34,12 @@ struct export_info {
 	char last_error[512]; /* why the last read failed, "" if none did */
 };
 
+/* Of the device that shows the image: whole 4 KiB, the tail zeros. */
+static inline uint64_t export_device_len(const struct export_info *e)
+{
+	return (e->length + 4095) / 4096 * 4096;
+}
+
 struct worker_status {
 	uint64_t store_used, store_size, store_objects, store_evictions, store_errors,
 		store_rechecks;

@@ -13,10 +13,13 @@
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static uint32_t last_id; /* under lock */
 
+/* A connection that nobody takes has to end, though the supervisor holds it too. */
 static void close_all(const int *fds, uint32_t n)
 {
-	for (uint32_t i = 0; i < n; i++)
+	for (uint32_t i = 0; i < n; i++) {
+		shutdown(fds[i], SHUT_RDWR);
 		close(fds[i]);
+	}
 }
 
 /* One record with its descriptors into @fds; its length, or a negative errno. */
