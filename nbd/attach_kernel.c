@@ -110,8 +110,7 @@ static int note_path(const struct attach_env *env, const struct attachment *a, b
 	return rc;
 }
 
-static int note_write(const struct attach_env *env, const struct attachment *a, const int *kernel,
-		      uint32_t n, struct err *err)
+static int note_write(const struct attach_env *env, const struct attachment *a, struct err *err)
 {
 	struct device_note note = {.index = a->index};
 	char path[PATH_MAX];
@@ -123,8 +122,8 @@ static int note_write(const struct attach_env *env, const struct attachment *a, 
 	if (a->owner) /* another pid namespace than the first shows another */
 		note.pid = a->owner;
 	snprintf(note.identity, sizeof(note.identity), "%s", a->identity);
-	for (uint32_t i = 0; i < n; i++)
-		note.ports[note.nports++] = tcp_port(kernel[i]);
+	for (uint32_t i = 0; i < a->nlinks; i++)
+		note.ports[note.nports++] = tcp_peer_port(a->links[i]);
 	if (!rc)
 		rc = device_note_save(path, &note);
 	return rc ? err_set(err, rc, "%s: %s", path, strerror(-rc)) : 0;
@@ -158,54 +157,54 @@ static struct nbd_netlink_device description(const struct attach_env *env,
 	};
 }
 
-static int refusal(int rc, const struct attachment *a, struct err *err)
+static int busy(const struct attachment *a, struct err *err)
 {
 	char who[256];
 
-	if (rc == -EBUSY && a->wished >= 0) {
-		kernel_device_describe(a->wished, who, sizeof(who));
-		return err_set(err, rc, "%s; choose another, or leave --device away", who);
-	}
-	if (rc == -EPERM)
-		return rc;
+	kernel_device_describe(a->wished, who, sizeof(who));
+	return err_set(err, -EBUSY, "%s; choose another, or leave --device away", who);
+}
+
+/* @why: what netlink said. */
+static int refusal(const struct err *why, const struct attachment *a, struct err *err)
+{
+	if (why->code == -EBUSY && a->wished >= 0)
+		return busy(a, err);
+	if (why->code == -EPERM)
+		return err_set(err, why->code, "%s", why->text);
 	if (a->wished >= 0)
-		return err_set(err, rc,
-			       "the kernel adds no /dev/nbd%d: %s; choose a lower number, or leave "
-			       "--device away",
-			       a->wished, strerror(-rc));
-	return err_set(
-		err, rc,
-		"the kernel gives no free NBD device: %s; detach one that is in use, or load "
-		"nbd with a larger nbds_max=",
-		strerror(-rc));
+		return err_set(err, why->code,
+			       "%.500s; choose a lower number, or leave --device away", why->text);
+	return err_set(err, why->code,
+		       "%.500s; if all NBD devices are in use, detach one, or load nbd with a "
+		       "larger nbds_max=",
+		       why->text);
 }
 
 static int connect_device(const struct attach_env *env, struct attachment *a, const int *kernel,
 			  struct err *err)
 {
 	struct nbd_netlink_device d;
-	char identity[KERNEL_IDENTITY_MAX], who[256];
+	char identity[KERNEL_IDENTITY_MAX];
+	struct err why = {0};
 	pid_t pid;
-	int rc;
 
 	a->index = a->wished;
 	if (a->wished >= 0 && kernel_device_owner(a->wished, &pid, identity))
-		return refusal(-EBUSY, a, err);
+		return busy(a, err);
 	d = description(env, a, kernel, a->queues);
 	d.size = a->size;
 	d.block_size = BLOCK_SIZE;
-	rc = nbd_netlink_connect(env->kernel->netlink, &d, err);
-	if (rc)
-		return refusal(rc, a, err);
+	if (nbd_netlink_connect(env->kernel->netlink, &d, &why))
+		return refusal(&why, a, err);
 	a->index = d.index;
 	snprintf(a->device, sizeof(a->device), "/dev/nbd%d", a->index);
-	if (kernel_device_owner(a->index, &pid, identity)) {
-		a->owner = pid;
-		return 0;
-	}
-	kernel_device_describe(a->index, who, sizeof(who));
-	return err_set(err, -EIO, "the kernel connected %s and let it go again: %s", a->device,
-		       who);
+	if (!kernel_device_owner(a->index, &pid, identity))
+		return err_set(err, -EIO,
+			       "another program took %s away as soon as it stood; attach again",
+			       a->device);
+	a->owner = pid;
+	return 0;
 }
 
 /* The worker's ends, from @worker on, become links. Those that fail are closed. */
@@ -220,25 +219,18 @@ static int links_add_all(struct attach_kernel *k, struct attachment *a, const in
 	return rc;
 }
 
-/* With the kernel's ends open until the end: their ports go into the note. */
 static int attach_with(const struct attach_env *env, struct attachment *a, const int *kernel,
-		       const int *worker, struct err *err)
+		       struct err *err)
 {
 	int rc;
 
 	a->index = -1; /* not known yet, should we be killed in between */
-	rc = note_write(env, a, kernel, a->queues, err);
+	rc = note_write(env, a, err);
 	if (!rc)
 		rc = connect_device(env, a, kernel, err);
-	if (rc) {
-		fds_close((int *)worker, a->queues);
+	if (rc)
 		return rc;
-	}
-	rc = links_add_all(env->kernel, a, worker, a->queues);
-	if (!rc)
-		rc = note_write(env, a, kernel, a->queues, err);
-	else
-		err_set(err, rc, "out of memory");
+	rc = note_write(env, a, err);
 	if (rc)
 		nbd_netlink_disconnect(env->kernel->netlink, a->index, NULL);
 	return rc;
@@ -258,7 +250,11 @@ static int kernel_attach(const struct attach_env *env, struct attachment *a, str
 	rc = tcp_pairs_open(kernel, worker, a->queues, err);
 	if (rc)
 		return rc;
-	rc = attach_with(env, a, kernel, worker, err);
+	rc = links_add_all(env->kernel, a, worker, a->queues);
+	if (!rc)
+		rc = attach_with(env, a, kernel, err);
+	else
+		err_set(err, rc, "out of memory");
 	fds_close(kernel, a->queues);
 	if (rc) {
 		links_cut(env->kernel, a);
@@ -326,8 +322,6 @@ static int reconnect(const struct attach_env *env, struct attachment *a, struct 
 		return rc;
 	d = description(env, a, kernel, n);
 	rc = nbd_netlink_reconfigure(env->kernel->netlink, &d, err);
-	if (!rc)
-		rc = note_write(env, a, kernel, n, err);
 	fds_close(kernel, n);
 	if (rc) {
 		fds_close(worker, n);
@@ -335,7 +329,7 @@ static int reconnect(const struct attach_env *env, struct attachment *a, struct 
 	}
 	rc = links_add_all(env->kernel, a, worker, n);
 	links_drop_dead(env->kernel, a);
-	return rc;
+	return rc ? err_set(err, rc, "out of memory") : note_write(env, a, err);
 }
 
 static int kernel_revive(const struct attach_env *env, struct attachment *a, struct err *err)

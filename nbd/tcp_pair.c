@@ -25,12 +25,20 @@ void fds_close(int *fds, uint32_t n)
 			close(fds[i]);
 }
 
-uint16_t tcp_port(int fd)
+static uint16_t own_port(int fd)
 {
 	struct sockaddr_in a;
 	socklen_t len = sizeof(a);
 
 	return getsockname(fd, (struct sockaddr *)&a, &len) ? 0 : ntohs(a.sin_port);
+}
+
+uint16_t tcp_peer_port(int fd)
+{
+	struct sockaddr_in a;
+	socklen_t len = sizeof(a);
+
+	return getpeername(fd, (struct sockaddr *)&a, &len) ? 0 : ntohs(a.sin_port);
 }
 
 bool tcp_peer_is_gone(int fd)
@@ -99,7 +107,7 @@ static int pair_open(int listener, const struct sockaddr_in *to, int *kernel, in
 	setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &bound, sizeof(bound)); /* bounds connect */
 	other = connect(fd, (const struct sockaddr *)to, sizeof(*to))
 			? -errno
-			: accept_from(listener, tcp_port(fd));
+			: accept_from(listener, own_port(fd));
 	if (other < 0) {
 		close(fd);
 		return other;

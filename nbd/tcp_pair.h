@@ -17,8 +17,8 @@ int tcp_pairs_open(int *kernel, int *worker, uint32_t n, struct err *err);
 /* The other end was shut or closed. */
 bool tcp_peer_is_gone(int fd);
 
-/* Local port of a socket; 0 on error. */
-uint16_t tcp_port(int fd);
+/* The other end's port; 0 when it is gone. */
+uint16_t tcp_peer_port(int fd);
 
 void fds_close(int *fds, uint32_t n);
 
