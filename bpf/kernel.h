@@ -50,8 +50,20 @@ struct readahead_control {
 };
 
 struct folio {
+	unsigned long flags;
 	struct address_space *mapping;
 	unsigned long index;
+	unsigned int _folio_nr_pages; /* only where flags say that it is large */
+};
+
+typedef struct {
+	unsigned long f;
+} memdesc_flags_t;
+
+/* As later kernels have it: compat.bpf.h. */
+struct folio___later {
+	memdesc_flags_t flags;
+	unsigned int _nr_pages;
 };
 
 struct page {
@@ -61,7 +73,8 @@ struct page {
 
 #pragma clang attribute pop
 
-enum req_flag_bits { __REQ_RAHEAD = 19 }; /* its value is the running kernel's */
+enum pageflags { PG_head = 6 };
+enum req_flag_bits { __REQ_RAHEAD = 19 }; /* their values are the running kernel's */
 
 #define REQ_OP_MASK 0xffU
 #define REQ_OP_READ 0U

@@ -86,7 +86,7 @@ static __always_inline void stream_count(const struct stream *s, int news, __u64
 struct stream_event {
 	__u64 ino, off;
 	__u32 slot, len;
-	__u32 join;  /* a single page: part of the last window while that is below so many bytes */
+	__u32 join;  /* pages by themselves: of the last window while that is below so many bytes */
 	bool window; /* of readahead: counted as such */
 };
 

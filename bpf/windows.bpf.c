@@ -102,6 +102,7 @@ int windows_added(__u64 *ctx)
 	__u32 slot = inode_slot(inode);
 
 	if (slot)
-		window_note(inode, slot - 1, compat_added_index(ctx), 1, ADDED_WINDOW);
+		window_note(inode, slot - 1, compat_added_index(ctx), compat_added_pages(ctx),
+			    ADDED_WINDOW);
 	return 0;
 }

@@ -105,8 +105,8 @@ static inline int stream_note(struct stream *s, __u64 off, __u32 len, __u32 min_
 	return 1;
 }
 
-/* A page that was read alone (where the kernel does not tell windows): goes on with the last window
- * up to @max bytes, which makes no news (0), or begins the next (1). */
+/* A page or folio that was read (where the kernel does not tell windows): goes on with the last
+ * window while that is below @max bytes, which makes no news (0), or begins the next (1). */
 static inline int stream_note_page(struct stream *s, __u64 off, __u32 len, __u32 max, __u32 min_run)
 {
 	if (s->windows && off == s->end && s->end - s->off < max) {

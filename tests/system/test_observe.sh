@@ -199,11 +199,39 @@ that_a_daemon_without_capabilities_says_so_and_exports() {
 	cairnd_drop c
 }
 
-that_a_kernel_without_btf_is_said_and_everything_else_works() {
+# launch_with_btf NAME FILE: a daemon that takes FILE for the kernel's BTF
+launch_with_btf() {
 	need_tool unshare
-	cairnd_config b
+	cairnd_config "$1"
+	cairnd_launch "$1" unshare -m bash -c "mount --bind '$2' /sys/kernel/btf/vmlinux && exec \"\$@\"" --
+}
+
+# The windows' own hooks are hidden from the loader: pages that are added are what is left.
+that_windows_are_made_of_pages_where_nothing_better_is_there() {
+	sed 's/page_cache_ra_/page_cache_no_/g' /sys/kernel/btf/vmlinux >"$T/btf"
+	launch_with_btf p "$T/btf"
+	D=p MNT=$T/p
+	assert_says "$(hooks)" '^requests, windows \(pages added\)'
+	mkdir -p "$MNT"
+	mounted
+	assert_says "$(verdict_of "$MNT/one" sequential)" '^sequential [0-9]+ 0 '
+	assert_says "$(verdict_of "$MNT/two" stride)" '^stride [0-9]+ 262144 '
+	assert_says "$(verdict_of "$MNT/three" random)" '^random 1 0 '
+	cairn umount "$MNT"
+	cairnd_drop p
+}
+
+# Only the tracepoints are hidden; whether fentry can be attached is found out by trying.
+that_a_hook_the_kernel_refuses_is_replaced_by_the_next() {
+	sed 's/btf_trace_page_cache_ra_/btf_trace_page_cache_no_/g' /sys/kernel/btf/vmlinux >"$T/btf"
+	launch_with_btf f "$T/btf"
+	assert_says "$(hooks f)" '^requests, windows \((fentry|pages added)\)'
+	cairnd_drop f
+}
+
+that_a_kernel_without_btf_is_said_and_everything_else_works() {
 	: >"$T/nothing"
-	cairnd_launch b unshare -m bash -c "mount --bind '$T/nothing' /sys/kernel/btf/vmlinux && exec \"\$@\"" --
+	launch_with_btf b "$T/nothing"
 	D=b
 	assert_says "$(hooks b)" '^off: this kernel shows no BTF'
 	cairn export "file://$T/fs" --name fs >/dev/null

@@ -198,12 +198,12 @@ static int load_round(struct loader *l, const struct btf *btf)
 	if (!hooks)
 		return -ENOENT;
 	rc = open_and_load(btf, hooks, &l->bpf);
-	if (rc == -EPERM || rc == -ENOMEM)
-		return rc;
 	if (rc) {
 		refused = hooks_refused(btf, hooks);
+		if (!refused || refused == hooks) /* not one hook's fault */
+			return rc;
 		l->dropped |= refused;
-		return refused ? -EAGAIN : rc;
+		return -EAGAIN;
 	}
 	l->hooks = hooks;
 	refused = hooks_attach(l, hooks);
