@@ -125,7 +125,7 @@ $(BUILD)/system/%: $(BUILD)/obj/tests/system/%.o $(BUILD)/obj/libcairn.a
 # build of its own, and the kernel's vm.mmap_rnd_bits must not exceed 28.
 TSAN := -O1 -g -fsanitize=thread -fno-omit-frame-pointer
 TSAN_TESTS := $(patsubst tests/unit/%.c,$(BUILD)/tsan/%,$(wildcard $(addprefix tests/unit/test_, \
-              loop*.c store.c fill.c nbd_server.c nbd_adopt.c token.c bearer.c)))
+              loop*.c store.c fill.c nbd_server.c nbd_adopt.c token.c bearer.c view.c)))
 $(BUILD)/tsan/%.o: %.c
 	$(call say,TSAN,$<)
 	$(Q)mkdir -p $(@D)

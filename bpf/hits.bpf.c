@@ -7,34 +7,35 @@
 
 char LICENSE[] SEC("license") = "GPL"; /* else the verifier lets no kernel struct be read */
 
-/* A read of more pages than fit a batch comes again for the rest, each time up to the same end. */
+/* A read whose pages are not all at hand comes again for the rest, each time up to the same end; by
+ * task, since it may have waited and gone on elsewhere. */
 struct hits_read {
-	__u64 mapping, last;
-	__u64 task;
+	__u64 mapping, last, task;
 };
 
+#define HITS_READS 1024 /* a power of two */
+
 struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, 1);
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, HITS_READS);
 	__type(key, __u32);
 	__type(value, struct hits_read);
 } cairn_reads SEC(".maps");
 
-static __always_inline int hits_goes_on(__u64 mapping, __u64 last)
+static __always_inline bool hits_goes_on(__u64 mapping, __u64 last)
 {
 	__u64 task = bpf_get_current_pid_tgid();
-	struct hits_read *r;
-	__u32 zero = 0;
+	__u32 key = task & (HITS_READS - 1);
+	struct hits_read *r = bpf_map_lookup_elem(&cairn_reads, &key);
 
-	r = bpf_map_lookup_elem(&cairn_reads, &zero);
 	if (!r)
-		return 0;
+		return false;
 	if (r->mapping == mapping && r->last == last && r->task == task)
-		return 1;
+		return true;
 	r->mapping = mapping;
 	r->last = last;
 	r->task = task;
-	return 0;
+	return false;
 }
 
 SEC("tp_btf/mm_filemap_get_pages")
@@ -49,7 +50,7 @@ int hits_get_pages(__u64 *ctx)
 	stats = stats_of(slot - 1);
 	if (!stats)
 		return 0;
-	if (ctx[2] > ctx[1] && hits_goes_on(ctx[0], ctx[2]))
+	if (ctx[2] > ctx[1] && hits_goes_on(ctx[0], ctx[2])) /* one page is never a rest */
 		return 0;
 	__sync_fetch_and_add(&stats->asked_pages, ctx[2] - ctx[1] + 1);
 	return 0;

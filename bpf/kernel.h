@@ -85,6 +85,4 @@ enum req_flag_bits { __REQ_RAHEAD = 19 }; /* their values are the running kernel
 #define DEV_LOOP       7U
 #define DEV_NBD	       43U
 
-#define PAGE_SHIFT 12 /* x86-64; elsewhere -DPAGE_SHIFT */
-
 #endif

@@ -71,7 +71,7 @@ static __always_inline void stream_count(const struct stream *s, int news, __u64
 {
 	__sync_fetch_and_add(&stats->window_bytes, bytes);
 	if (watched.hits_on)
-		__sync_fetch_and_add(&stats->missed_pages, bytes >> PAGE_SHIFT);
+		__sync_fetch_and_add(&stats->missed_pages, bytes >> watched.page_shift);
 	if (!news)
 		return;
 	__sync_fetch_and_add(&stats->windows, 1);

@@ -20,6 +20,7 @@ struct watched {
 	__u16 slot[2][WATCHED_MINORS]; /* slot + 1 by minor: [0] of loop devices, [1] of nbd */
 	struct watched_device device[OBSERVE_DEVICES];
 	__u32 hits_on; /* the hooks of hits.bpf.c are attached */
+	__u32 page_shift;
 };
 
 #endif

@@ -14,18 +14,21 @@ char LICENSE[] SEC("license") = "GPL"; /* else the verifier lets no kernel struc
 
 #define ADDED_WINDOW (128U * 1024) /* pages that follow each other are one window up to here */
 
+#define WINDOW_MAX (1U << 30) /* more is told as so much: len has 32 bits */
+
 /* [index, index + pages) cut at the end of the file, in bytes; 0 = nothing left. */
 static __always_inline __u32 window_len(const struct inode *inode, __u64 index, __u64 pages)
 {
-	__u64 size = (__u64)inode->i_size, end = (size + (1U << PAGE_SHIFT) - 1) >> PAGE_SHIFT;
+	__u32 shift = watched.page_shift;
+	__u64 end = ((__u64)inode->i_size + (1U << shift) - 1) >> shift;
 
 	if (index >= end)
 		return 0;
 	if (pages > end - index)
 		pages = end - index;
-	if (pages > 0x40000) /* 1 GiB: len is 32 bits */
-		pages = 0x40000;
-	return pages << PAGE_SHIFT;
+	if (pages > WINDOW_MAX >> shift)
+		pages = WINDOW_MAX >> shift;
+	return pages << shift;
 }
 
 static __always_inline void window_note(const struct inode *inode, __u32 slot, __u64 index,
@@ -38,7 +41,7 @@ static __always_inline void window_note(const struct inode *inode, __u32 slot, _
 	/* the inode of the device itself has a number too, but it is no file's */
 	if (device_slot(inode->i_sb->s_dev))
 		e.ino = inode->i_ino;
-	e.off = index << PAGE_SHIFT;
+	e.off = index << watched.page_shift;
 	e.len = window_len(inode, index, pages);
 	if (!e.len || !stats)
 		return;

@@ -9,6 +9,7 @@
  *stream observe_tool heat PID FIRST LAST		"HEAT INSIDE|outside IDX", the hottest first
  *	observe_tool ring PID				bytes produced and not yet taken
  *	observe_tool nonsense PID BYTE			the policy array, all of it
+ *	observe_tool policy PID cgroup|device ID MIN_RUN FLAGS	one entry; device: the slot
  *	observe_tool without-bpf COMMAND...		bpf(2) says EPERM
  * PID is the supervisor's: its descriptors name the maps.
  */
@@ -251,6 +252,23 @@ static void nonsense(const char *pid, int byte)
 			die("cairn_policy");
 }
 
+static void policy(const char *pid, char **argv)
+{
+	int fd = map_open(pid, "cairn_policy");
+	uint64_t id = strtoull(argv[1], NULL, 0);
+	bool cgroup = strcmp(argv[0], "cgroup") == 0;
+	uint32_t head = POLICY_HEAD, at = cgroup ? policy_cgroup_entry(id, 0) : (uint32_t)id;
+	struct policy one = {.cgroup = 1}, p = {.cgroup = cgroup ? id : 0,
+						.flags = POLICY_SET | (uint32_t)atoi(argv[3]),
+						.half_life_ms = POLICY_HALF_LIFE_DEFAULT_MS,
+						.min_run = (uint32_t)atoi(argv[2]),
+						.ring_sampling = 1};
+
+	if (bpf_map_update_elem(fd, &at, &p, BPF_ANY) ||
+	    (cgroup && bpf_map_update_elem(fd, &head, &one, BPF_ANY)))
+		die("cairn_policy");
+}
+
 /* ---- without the right ---- */
 
 static void without_bpf(char **argv)
@@ -289,6 +307,8 @@ int main(int argc, char **argv)
 		ring(argv[2]);
 	else if (strcmp(what, "nonsense") == 0 && argc > 3)
 		nonsense(argv[2], atoi(argv[3]));
+	else if (strcmp(what, "policy") == 0 && argc > 6)
+		policy(argv[2], argv + 3);
 	else
 		return fprintf(stderr, "observe_tool: what? see its source\n"), 2;
 	return 0;

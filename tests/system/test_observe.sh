@@ -167,6 +167,46 @@ that_nonsense_in_the_policy_map_neither_crashes_nor_hides() {
 	assert_eq "$(status .worker_restarts)" 1 "restarts of the worker"
 }
 
+# cgroup_new NAME: its folder; NAME may be below one made before
+cgroup_new() {
+	local root
+	root=$(awk '$3 == "cgroup2" { print $2; exit }' /proc/mounts)
+	[ -n "$root" ] || skip "no cgroup2 is mounted"
+	mkdir "$root/cairn-test-$$-$1" || skip "no cgroup can be made below $root"
+	{ echo "$root/cairn-test-$$-$1"; cat "$T/cgroups" 2>/dev/null; } >"$T/cgroups.new"
+	mv "$T/cgroups.new" "$T/cgroups"
+	echo "$root/cairn-test-$$-$1"
+}
+
+that_a_cgroups_policy_goes_before_the_devices_also_for_those_below_it() {
+	mounted
+	local group
+	group=$(cgroup_new outer)
+	mkdir "$group/inner"
+	{ echo "$group/inner"; cat "$T/cgroups"; } >"$T/cgroups.new"
+	mv "$T/cgroups.new" "$T/cgroups"
+	"$TOOL" policy "$(supervisor_pid)" cgroup "$(stat -c %i "$group")" 1000 0
+	(
+		echo "$BASHPID" >"$group/inner/cgroup.procs"
+		assert_says "$(verdict_of "$MNT/four" sequential)" '^new '
+	)
+	assert_says "$(verdict_of "$MNT/four" sequential)" '^sequential '
+	"$TOOL" nonsense "$(supervisor_pid)" 0
+}
+
+that_what_is_disabled_is_neither_heat_nor_told() {
+	mounted
+	local slot produced heat
+	for ((slot = 0; slot < 256; slot++)); do "$TOOL" policy "$(supervisor_pid)" device $slot 4 2; done
+	produced=$("$TOOL" ring "$(supervisor_pid)" | cut -d ' ' -f 1)
+	heat=$("$TOOL" heat "$(supervisor_pid)" 0 0 | awk '{ n += $1 } END { print n + 0 }')
+	verdict_of "$MNT/one" sequential >"$T/stdout"
+	"$TOOL" read direct "$MNT/one"
+	assert_eq "$("$TOOL" ring "$(supervisor_pid)" | cut -d ' ' -f 1)" "$produced" "bytes produced"
+	assert_le "$("$TOOL" heat "$(supervisor_pid)" 0 0 | awk '{ n += $1 } END { print n + 0 }')" "$heat" "heat"
+	"$TOOL" nonsense "$(supervisor_pid)" 0
+}
+
 that_a_detached_device_leaves_no_heat_map() {
 	mounted
 	local ids
@@ -267,7 +307,7 @@ that_programs_and_maps_end_with_a_kill() {
 need_device
 [ -x "$TOOL" ] || { echo "no $TOOL: run make $TOOL first" >&2; exit 1; }
 mkdir -p "$T/tree"
-for f in one two three; do random_file "$T/tree/$f" 20000000 "$f"; done
+for f in one two three four; do random_file "$T/tree/$f" 20000000 "$f"; done
 random_file "$T/tree/hot" 16000000 hot
 random_file "$T/tree/small" 2000000 small
 cairn image build "$T/tree" "$T/fs" --fs ext4

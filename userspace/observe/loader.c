@@ -206,6 +206,7 @@ static int load_round(struct loader *l, const struct btf *btf)
 		return -EAGAIN;
 	}
 	l->hooks = hooks;
+	l->bpf->bss->watched.page_shift = (uint32_t)__builtin_ctzl((size_t)sysconf(_SC_PAGESIZE));
 	refused = hooks_attach(l, hooks);
 	if (!refused) {
 		hooks_detach(l, HITS); /* it works; loader_tick() decides when */
