@@ -21,6 +21,7 @@
 #include "nbd/attach_kernel_impl.h"
 #include "nbd/device_note.h"
 #include "nbd/kernel_device.h"
+#include "nbd/sysfs.h"
 #include "nbd/tcp_pair.h"
 
 /* ---- pairs ---- */
@@ -275,6 +276,34 @@ static void only_the_name_of_a_whole_nbd_device_is_one(void **state)
 		assert_int_equal(kernel_device_index(others[i]), -1);
 }
 
+/* ---- read-ahead ---- */
+
+static void read_ahead_of_what_is_not_there_or_cannot_be_is_refused_by_name(void **state)
+{
+	struct err err = {0};
+	uint64_t now = 77;
+
+	(void)state;
+	assert_int_equal(device_read_ahead("nbd9999999", UINT64_MAX, &now, &err), -ENOENT);
+	assert_non_null(strstr(err.text, "nbd9999999"));
+	assert_int_equal(device_read_ahead("nbd9999999", 1ULL << 40, &now, &err), -EINVAL);
+	assert_non_null(strstr(err.text, "1099511627776"));
+	assert_int_equal(now, 77);
+}
+
+static void read_ahead_of_a_device_is_told(void **state)
+{
+	struct err err = {0};
+	uint64_t now = 77;
+	char text[32];
+
+	(void)state;
+	if (sysfs_read("loop0", "queue/read_ahead_kb", text, sizeof(text)))
+		skip();
+	assert_int_equal(device_read_ahead("loop0", UINT64_MAX, &now, &err), 0);
+	assert_true(now == strtoull(text, NULL, 10));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -289,6 +318,8 @@ int main(void)
 		cmocka_unit_test(its_writer_lives_until_pid_start_or_boot_is_anothers),
 		cmocka_unit_test(a_damaged_note_is_refused),
 		cmocka_unit_test(only_the_name_of_a_whole_nbd_device_is_one),
+		cmocka_unit_test(read_ahead_of_what_is_not_there_or_cannot_be_is_refused_by_name),
+		cmocka_unit_test(read_ahead_of_a_device_is_told),
 	};
 
 	return cmocka_run_group_tests(tests, folder_make, folder_remove);
