@@ -148,6 +148,33 @@ static void shuffled_samples_are_random_with_the_length_of_a_sample(void **state
 	}
 }
 
+static void samples_some_of_which_are_a_little_longer_stay_random(void **state)
+{
+	struct stream s = {0};
+	uint32_t seed = 11;
+
+	(void)state;
+	shuffled(&s, 2);
+	for (int i = 0; i < 300; i++) {
+		note_run(&s, (uint64_t)(random_next(&seed) % 5000) * MIB, 64 * KIB,
+			 1 + (int)(random_next(&seed) % (2 * MIN_RUN - 1)));
+		assert_int_equal(s.verdict, STREAM_RANDOM);
+	}
+}
+
+static void a_stride_after_an_odd_step_is_never_called_random(void **state)
+{
+	struct stream s = {0};
+
+	(void)state;
+	stream_note(&s, 77 * (uint64_t)MIB, 4 * KIB, MIN_RUN);
+	for (uint64_t i = 0; i < 10; i++) {
+		stream_note(&s, i * 256 * KIB, 4 * KIB, MIN_RUN);
+		assert_int_not_equal(s.verdict, STREAM_RANDOM);
+	}
+	assert_int_equal(s.verdict, STREAM_STRIDE);
+}
+
 static void a_jump_now_and_then_does_not_change_the_verdict(void **state)
 {
 	struct stream s = {0};
@@ -229,6 +256,8 @@ int main(void)
 		cmocka_unit_test(random_places_are_random_with_runs_of_one),
 		cmocka_unit_test(two_places_read_in_turn_are_sequential),
 		cmocka_unit_test(shuffled_samples_are_random_with_the_length_of_a_sample),
+		cmocka_unit_test(samples_some_of_which_are_a_little_longer_stay_random),
+		cmocka_unit_test(a_stride_after_an_odd_step_is_never_called_random),
 		cmocka_unit_test(a_jump_now_and_then_does_not_change_the_verdict),
 		cmocka_unit_test(a_reader_that_changes_its_way_gets_the_new_verdict),
 		cmocka_unit_test(a_longer_min_run_waits_longer),
