@@ -38,11 +38,19 @@ static __always_inline bool hits_goes_on(__u64 mapping, __u64 last)
 	return false;
 }
 
+/* inode_slot(), and 0 too while misses are not counted: the hooks are attached one by one. */
+static __always_inline __u32 hits_slot(const struct address_space *mapping)
+{
+	__u32 slot = inode_slot(mapping->host);
+
+	return watched.hits_on ? slot : 0;
+}
+
 SEC("tp_btf/mm_filemap_get_pages")
 int hits_get_pages(__u64 *ctx)
 {
 	struct address_space *mapping = (struct address_space *)ctx[0];
-	__u32 slot = inode_slot(mapping->host);
+	__u32 slot = hits_slot(mapping);
 	struct observe_stats *stats;
 
 	if (!slot || ctx[2] < ctx[1])
@@ -60,7 +68,7 @@ SEC("tp_btf/mm_filemap_map_pages")
 int hits_map_pages(__u64 *ctx)
 {
 	struct address_space *mapping = (struct address_space *)ctx[0];
-	__u32 slot = inode_slot(mapping->host);
+	__u32 slot = hits_slot(mapping);
 	struct observe_stats *stats;
 
 	if (!slot || ctx[2] < ctx[1])
@@ -75,7 +83,7 @@ SEC("tp_btf/mm_filemap_fault")
 int hits_fault(__u64 *ctx)
 {
 	struct address_space *mapping = (struct address_space *)ctx[0];
-	__u32 slot = inode_slot(mapping->host);
+	__u32 slot = hits_slot(mapping);
 	struct observe_stats *stats;
 
 	if (!slot)

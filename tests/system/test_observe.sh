@@ -105,6 +105,7 @@ share() { # PATTERN: misses in percent of what is asked
 	"$TOOL" read "$1" "$MNT/two" 4
 	asked=$(($(observed asked_pages) - asked)) missed=$(($(observed missed_pages) - missed))
 	assert_le 1 "$asked" "pages asked for"
+	echo "$1: $missed of $asked" >&2
 	echo $((missed * 100 / asked))
 }
 

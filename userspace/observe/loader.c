@@ -23,14 +23,12 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "observe/hooks.h"
 #include "bpf/watched.h"
 #include "bpf/observer.skel.h"
 
 #define MAJOR_LOOP 7
 #define MAJOR_NBD  43
-
-#define HITS	(OBSERVE_HITS_READ | OBSERVE_HITS_FAULT)
-#define WINDOWS (OBSERVE_WINDOWS_TP | OBSERVE_WINDOWS_FENTRY | OBSERVE_WINDOWS_ADDED)
 
 struct program {
 	enum observe_hook hook;
@@ -209,7 +207,7 @@ static int load_round(struct loader *l, const struct btf *btf)
 	l->bpf->bss->watched.page_shift = (uint32_t)__builtin_ctzl((size_t)sysconf(_SC_PAGESIZE));
 	refused = hooks_attach(l, hooks);
 	if (!refused) {
-		hooks_detach(l, HITS); /* it works; loader_tick() decides when */
+		hooks_detach(l, HOOKS_HITS); /* it works; loader_tick() decides when */
 		return 0;
 	}
 	l->dropped |= refused;
@@ -218,54 +216,6 @@ static int load_round(struct loader *l, const struct btf *btf)
 }
 
 /* ---- what is told ---- */
-
-static void line_add(struct loader *l, const char *sep, const char *word)
-{
-	size_t n = strlen(l->line);
-
-	snprintf(l->line + n, sizeof(l->line) - n, "%s%s", n ? sep : "", word);
-}
-
-static const char *windows_word(uint32_t hooks)
-{
-	if (hooks & OBSERVE_WINDOWS_TP)
-		return "windows (tracepoint)";
-	return hooks & OBSERVE_WINDOWS_FENTRY ? "windows (fentry)" : "windows (pages added)";
-}
-
-static const char *hits_word(uint32_t hooks)
-{
-	if ((hooks & HITS) == HITS)
-		return "page-cache hits (reads, faults)";
-	return hooks & OBSERVE_HITS_READ ? "page-cache hits (reads)" : "page-cache hits (faults)";
-}
-
-/* "requests, windows (fentry); off: page-cache hits (not in this kernel)" */
-static void line_make(struct loader *l)
-{
-	const char *why = "not in this kernel";
-
-	l->line[0] = 0;
-	if (l->hooks & OBSERVE_REQUESTS)
-		line_add(l, ", ", "requests");
-	if (l->hooks & WINDOWS)
-		line_add(l, ", ", windows_word(l->hooks));
-	if (l->hooks & HITS)
-		line_add(l, ", ", hits_word(l->hooks));
-	if ((l->hooks & OBSERVE_REQUESTS) && (l->hooks & WINDOWS) && (l->hooks & HITS))
-		return;
-	line_add(l, "; ", "off:");
-	if (!(l->hooks & OBSERVE_REQUESTS))
-		line_add(l, " ", "requests");
-	if (!(l->hooks & WINDOWS))
-		line_add(l, " ", "windows");
-	if (!(l->hooks & HITS))
-		line_add(l, " ", "page-cache hits");
-	if (l->dropped)
-		why = "refused by this kernel";
-	line_add(l, " (", why);
-	line_add(l, "", ")");
-}
 
 static void off(struct loader *l, const char *why)
 {
@@ -316,7 +266,7 @@ struct loader *loader_open(bool enabled)
 	if (rc)
 		off_for(l, rc);
 	else
-		line_make(l);
+		hooks_line(l->hooks, l->dropped != 0, l->line, sizeof(l->line));
 	return l;
 }
 
@@ -507,14 +457,14 @@ void loader_remove(struct loader *l, const char *device, uint32_t generation)
 
 static void hits_switch(struct loader *l, bool on)
 {
-	if (on && hooks_attach(l, HITS)) { /* it went well at start: try again next time */
-		hooks_detach(l, HITS);
+	if (on && hooks_attach(l, HOOKS_HITS)) { /* it went well at start: try again next time */
+		hooks_detach(l, HOOKS_HITS);
 		on = false;
 	}
-	/* misses count while hits do: set after attaching, cleared before detaching */
-	l->bpf->bss->watched.hits_on = on;
+	/* hits and misses count by this alone: attaching takes its time */
+	__atomic_store_n(&l->bpf->bss->watched.hits_on, on, __ATOMIC_RELAXED);
 	if (!on)
-		hooks_detach(l, HITS);
+		hooks_detach(l, HOOKS_HITS);
 	l->hits_on = on;
 }
 
@@ -522,10 +472,11 @@ int loader_tick(struct loader *l)
 {
 	uint64_t now = clock_now_ns(), on_ns = LOADER_HITS_ON_MS * NSEC_PER_MSEC;
 
-	if (!(l->hooks & HITS) || (!l->watched && !l->hits_on))
+	if (!(l->hooks & HOOKS_HITS) || (!l->watched && !l->hits_on))
 		return -1;
 	if (now >= l->hits_due_ns) {
 		hits_switch(l, !l->hits_on && l->watched);
+		now = clock_now_ns();
 		l->hits_due_ns =
 			now + (l->hits_on ? on_ns : LOADER_HITS_PERIOD_MS * NSEC_PER_MSEC - on_ns);
 	}
