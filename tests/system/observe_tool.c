@@ -9,7 +9,7 @@
  *stream observe_tool heat PID FIRST LAST		"HEAT INSIDE|outside IDX", the hottest first
  *	observe_tool ring PID				bytes produced and not yet taken
  *	observe_tool nonsense PID BYTE			the policy array, all of it
- *	observe_tool policy PID cgroup|device ID MIN_RUN FLAGS	one entry; device: the slot
+ *	observe_tool policy PID cgroup|device ID MIN_RUN FLAGS	one entry; device: the slot, or all
  *	observe_tool without-bpf COMMAND...		bpf(2) says EPERM
  * PID is the supervisor's: its descriptors name the maps.
  */
@@ -264,6 +264,9 @@ static void policy(const char *pid, char **argv)
 						.min_run = (uint32_t)atoi(argv[2]),
 						.ring_sampling = 1};
 
+	for (uint32_t i = 0; strcmp(argv[1], "all") == 0 && i < OBSERVE_DEVICES; i++)
+		if (bpf_map_update_elem(fd, &i, &p, BPF_ANY))
+			die("cairn_policy");
 	if (bpf_map_update_elem(fd, &at, &p, BPF_ANY) ||
 	    (cgroup && bpf_map_update_elem(fd, &head, &one, BPF_ANY)))
 		die("cairn_policy");

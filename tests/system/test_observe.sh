@@ -197,8 +197,8 @@ that_a_cgroups_policy_goes_before_the_devices_also_for_those_below_it() {
 
 that_what_is_disabled_is_neither_heat_nor_told() {
 	mounted
-	local slot produced heat
-	for ((slot = 0; slot < 256; slot++)); do "$TOOL" policy "$(supervisor_pid)" device $slot 4 2; done
+	local produced heat
+	"$TOOL" policy "$(supervisor_pid)" device all 4 2
 	produced=$("$TOOL" ring "$(supervisor_pid)" | cut -d ' ' -f 1)
 	heat=$("$TOOL" heat "$(supervisor_pid)" 0 0 | awk '{ n += $1 } END { print n + 0 }')
 	verdict_of "$MNT/one" sequential >"$T/stdout"
