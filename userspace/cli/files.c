@@ -24,6 +24,7 @@
 
 #define RANGES_MAX (1U << 20)
 #define TEXT_MAX   (32U << 20)
+#define LOST_TRIES 20  /* of 5 ms */
 #define ASK_RANGES 32U /* of a file, in one FIEMAP */
 
 struct named {
@@ -179,8 +180,10 @@ static void child_look(struct files *f)
 		f->child = 0;
 	if (!f->child || clock_now_ns() < f->deadline_ns)
 		return;
-	kill(f->child, SIGKILL); /* it may hang in the mount for longer: nobody waits */
-	waitpid(f->child, NULL, WNOHANG);
+	kill(f->child, SIGKILL);
+	/* so that the mount is free again; but one that hangs in there is not waited for */
+	for (int i = 0; i < LOST_TRIES && waitpid(f->child, NULL, WNOHANG) != f->child; i++)
+		nanosleep(&(struct timespec){.tv_nsec = 5 * NSEC_PER_MSEC}, NULL);
 	f->child = 0;
 }
 

@@ -83,10 +83,10 @@ static void node_put(const struct printer *p, const cJSON *f)
 	double lost = cli_number(f, "events_lost"), errors = cli_number(f, "read_errors");
 	const cJSON *s;
 
-	fprintf(p->out, "%scairn top%s  observer: ", style(p, BOLD), style(p, PLAIN));
-	text_put(p, cli_text(f, "hooks"));
-	fprintf(p->out, "; events lost: %s%.0f%s\n\n", lost > 0 ? style(p, BAD) : "", lost,
-		style(p, PLAIN));
+	fprintf(p->out, "%scairn top%s  events lost: %s%.0f%s; observer: ", style(p, BOLD),
+		style(p, PLAIN), lost > 0 ? style(p, BAD) : "", lost, style(p, PLAIN));
+	text_put(p, cli_text(f, "hooks")); /* last: it is long */
+	fputs("\n\n", p->out);
 	fprintf(p->out, "%s%-8s %10s %14s %10s %10s %10s%s\n", style(p, BOLD), "SOURCE", "READS/S",
 		"BYTES", "P50", "P99", "MAX", style(p, PLAIN));
 	cJSON_ArrayForEach (s, member(f, "sources")) {

@@ -24,8 +24,10 @@ static int subject_find(struct api *a, const char *key, struct subject *s, struc
 	s->device = api_tuner_device(&s->e);
 	s->is_cgroup = rc && key[0] == '/' && strncmp(key, "/dev/", 5) != 0;
 	s->path = key;
-	if (s->is_cgroup)
+	if (s->is_cgroup) {
+		*err = (struct err){0};
 		return 0;
+	}
 	if (!rc && !s->e.device[0])
 		return err_set(err, -ENOENT, "'%s' is exported without a device: attach it first",
 			       s->e.name);

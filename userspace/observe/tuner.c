@@ -173,8 +173,6 @@ static int tune_slot(struct tuner *u, const struct tuner_device *d, const struct
 
 	if (!tunes_observer(t))
 		return 0;
-	if (d->slot < 0)
-		return not_watched(u, d, err);
 	rc = view_policy(u->view, d->slot, &p, &set);
 	if (!rc) {
 		p = tuning_policy(t, p);
@@ -188,10 +186,12 @@ static int tune_slot(struct tuner *u, const struct tuner_device *d, const struct
 int tuner_set(struct tuner *u, const struct tuner_device *d, const struct tuning *t, bool keep,
 	      struct err *err)
 {
-	int rc = tune_slot(u, d, t, err);
+	int rc = tunes_observer(t) && d->slot < 0 ? not_watched(u, d, err) : 0;
 
-	if (!rc)
+	if (!rc) /* which the kernel may refuse, so before the rest */
 		rc = tune_read_ahead(u, d->export_name, t, err);
+	if (!rc)
+		rc = tune_slot(u, d, t, err);
 	if (!rc && keep)
 		rc = save(u, false, d->image, t, err);
 	return rc;
