@@ -13,13 +13,13 @@
 #define TOP	    104
 #define LEGEND	    132
 #define GRID_HEIGHT 640 /* wished for; many cells may need more */
-#define CELL_MAX    40
+#define CELL_MAX    56
 
 #define LABEL_GAP 14 /* pixels from label to label, at least */
 
 static const struct colour background = {0x0f, 0x13, 0x18};
 static const struct colour ink = {0xe6, 0xe9, 0xec}, faint = {0x8b, 0x95, 0xa1};
-static const struct colour cold = {0x3d, 0x6a, 0x8c}, cold_absent = {0x1d, 0x24, 0x2c};
+static const struct colour cold = {0x2b, 0x4d, 0x68}, cold_absent = {0x1a, 0x20, 0x27};
 
 /* From the first read to the hottest. */
 static const struct colour hot[] = {
