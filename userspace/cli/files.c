@@ -22,6 +22,7 @@
 #include "base/clock.h"
 #include "base/mounts.h"
 
+#define MOUNTINFO  "/proc/self/mountinfo"
 #define RANGES_MAX (1U << 20)
 #define TEXT_MAX   (32U << 20)
 #define LOST_TRIES 20  /* of 5 ms */
@@ -158,8 +159,7 @@ struct files *files_start(const char *device)
 	f->shared = mmap(NULL, sizeof(*f->shared), PROT_READ | PROT_WRITE,
 			 MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	if (f->shared == MAP_FAILED || stat(device, &st) || !S_ISBLK(st.st_mode) ||
-	    !mounts_find_device("/proc/self/mountinfo", major(st.st_rdev), minor(st.st_rdev),
-				&f->mount)) {
+	    !mounts_find_device(MOUNTINFO, major(st.st_rdev), minor(st.st_rdev), &f->mount)) {
 		if (f->shared != MAP_FAILED)
 			munmap(f->shared, sizeof(*f->shared));
 		free(f);
@@ -204,6 +204,14 @@ void files_free(struct files *f)
 	child_look(f);
 	munmap(f->shared, sizeof(*f->shared));
 	free(f);
+}
+
+bool files_stand(const struct files *f)
+{
+	struct mount_entry m;
+
+	return mounts_find_device(MOUNTINFO, f->mount.major, f->mount.minor, &m) &&
+	       strcmp(m.point, f->mount.point) == 0;
 }
 
 const char *files_mount_point(const struct files *f)

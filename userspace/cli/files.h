@@ -20,6 +20,9 @@ struct files;
 struct files *files_start(const char *device);
 void files_free(struct files *f);
 
+/* It is still mounted there. */
+bool files_stand(const struct files *f);
+
 const char *files_mount_point(const struct files *f);
 
 /* Wait for the walk's end, at most until its time is over; with @patiently false only look. */

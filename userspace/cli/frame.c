@@ -36,8 +36,8 @@ static double grown(const cJSON *before, const cJSON *now, const char *key)
 
 struct frame_names {
 	struct {
-		char device[64];
-		struct files *files; /* NULL: not mounted when last looked */
+		char device[64], image[256]; /* loop devices are used again, for other images */
+		struct files *files;	     /* NULL: not mounted when last looked */
 	} list[DEVICES_MAX];
 	int n;
 };
@@ -54,18 +54,26 @@ void frame_names_free(struct frame_names *n)
 	free(n);
 }
 
-static struct files *names_of(struct frame_names *n, const char *device)
+static struct files *names_of(struct frame_names *n, const cJSON *image)
 {
+	const char *device = cli_text(image, "device"), *name = cli_text(image, "name");
 	int i = 0;
 
-	if (!n || !device[0] || strlen(device) >= sizeof(n->list[0].device))
+	if (!n || !device[0] || strlen(device) >= sizeof(n->list[0].device) ||
+	    strlen(name) >= sizeof(n->list[0].image))
 		return NULL;
 	while (i < n->n && strcmp(n->list[i].device, device) != 0)
 		i++;
 	if (i == DEVICES_MAX)
 		return NULL;
-	if (i == n->n)
-		strcpy(n->list[n->n++].device, device);
+	n->n += i == n->n;
+	if (n->list[i].files &&
+	    (strcmp(n->list[i].image, name) != 0 || !files_stand(n->list[i].files))) {
+		files_free(n->list[i].files);
+		n->list[i].files = NULL;
+	}
+	strcpy(n->list[i].device, device);
+	strcpy(n->list[i].image, name);
 	if (!n->list[i].files)
 		n->list[i].files = files_start(device);
 	return n->list[i].files;
@@ -279,7 +287,7 @@ cJSON *frame_make(const cJSON *before, const cJSON *now, struct frame_names *nam
 				grown(before, now, "stall_seconds") / seconds);
 	images = cJSON_AddArrayToObject(o, "images");
 	cJSON_ArrayForEach (i, member(now, "images")) {
-		struct files *f = names_of(names, cli_text(i, "device"));
+		struct files *f = names_of(names, i);
 
 		if (f)
 			files_settle(f, patiently);
