@@ -183,6 +183,28 @@ that_a_key_or_a_signal_leaves_the_terminal_as_it_was() {
 	cairn umount "$MNT"
 }
 
+that_a_device_that_hangs_does_not_hold_top() {
+	need_tool nbdfuse
+	mounted
+	cairn umount "$MNT"
+	cairn mount "file://$T/pushed" "$MNT" --name data --way nbdfuse
+	local p fuse='' began rc=0
+	for p in $(pids_of_scratch); do
+		if [ "$(cat "/proc/$p/comm" 2>/dev/null)" = nbdfuse ]; then fuse=$p; fi
+	done
+	[ -n "$fuse" ] || fail "no nbdfuse under the device"
+	drop_caches # so that the walk has to read folders
+	kill -STOP "$fuse"
+	began=$SECONDS
+	LIMIT=20 cairn top --json --interval 0.2 >"$T/top" || rc=$?
+	kill -CONT "$fuse"
+	assert_eq "$rc" 0 "exit status"
+	assert_le 2 $((SECONDS - began)) "seconds until a walk that hangs is given up"
+	assert_le $((SECONDS - began)) 8 "seconds that top took"
+	assert_eq "$(jq '.images[0].name' "$T/top")" '"data"' "the rest of the frame"
+	wait_until 10 cairn umount "$MNT" || fail "the mount is held"
+}
+
 that_no_color_is_heeded() {
 	mounted
 	on_terminal q >"$T/screen"
