@@ -3,7 +3,8 @@
 # What the VM tests of kernel NBD share, beside tests/system/lib.sh.
 . "$(dirname "$0")/../system/lib.sh"
 
-U=file://$BUILD/vm/images
+U_DIR=$BUILD/vm/images
+U=file://$U_DIR
 SUMS=$BUILD/vm/images/sums
 
 # The kernel's devices that are connected: names, as many as there are.

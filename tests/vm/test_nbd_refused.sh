@@ -3,11 +3,25 @@
 # Kernel NBD that can't be had, and devices that are somebody else's.
 . "$(dirname "$0")/nbd.sh"
 
+NBDFUSE=$(command -v nbdfuse)
 NBD_KO=$(find "/lib/modules/$(uname -r)" -name 'nbd.ko*')
 
-# module_hide FILE, module_show FILE: as if it had never been installed
-module_hide() { mv "$1" "$1.hidden" && depmod; }
-module_show() { mv "$1.hidden" "$1" && depmod; }
+# module_hide FILE: as if it had never been installed; as_new brings it back
+module_hide() {
+	modprobe -r nbd
+	mv "$1" "$1.hidden" && depmod
+}
+
+# What a test that failed before this one may have left.
+as_new() {
+	cairnd_drop a
+	cairnd_drop b
+	[ ! -e "$NBD_KO.hidden" ] || mv "$NBD_KO.hidden" "$NBD_KO"
+	[ ! -e "$NBDFUSE.hidden" ] || mv "$NBDFUSE.hidden" "$NBDFUSE"
+	depmod
+}
+
+modprobe -a fuse loop # no udev here that would make /dev/fuse and /dev/loop-control
 
 foreign_start() { # somebody else's server on /dev/nbd0
 	modprobe nbd
@@ -25,6 +39,7 @@ foreign_stop() {
 
 that_without_the_module_a_device_is_made_by_nbdfuse() {
 	local dev
+	as_new
 	module_hide "$NBD_KO"
 	cairnd_start a
 	assert_fails 'nbd.*module|module.*nbd|modprobe' cairn attach "$U/fio" --name fio --way nbd
@@ -32,45 +47,41 @@ that_without_the_module_a_device_is_made_by_nbdfuse() {
 	assert_says "$dev" '^/dev/loop'
 	assert_eq "$(image fio .way)" nbdfuse "way in status"
 	dd if="$dev" of=/dev/null bs=1M count=2 status=none
-	cairnd_drop a
-	module_show "$NBD_KO"
 }
 
 that_without_any_way_the_error_names_what_is_missing() {
-	local fuse
+	as_new
 	module_hide "$NBD_KO"
-	fuse=$(command -v nbdfuse)
-	mv "$fuse" "$fuse.hidden"
+	mv "$NBDFUSE" "$NBDFUSE.hidden"
 	cairnd_start a
 	assert_fails 'nbdfuse' cairn attach "$U/fio" --name fio
 	assert_says "$SAID" 'module|modprobe'
-	cairnd_drop a
-	mv "$fuse.hidden" "$fuse"
-	module_show "$NBD_KO"
 }
 
 that_the_module_comes_back_without_a_restart_of_the_daemon() {
+	as_new
 	module_hide "$NBD_KO"
 	cairnd_start a
 	assert_fails 'module|modprobe' cairn attach "$U/fio" --name fio --way nbd
-	module_show "$NBD_KO"
+	mv "$NBD_KO.hidden" "$NBD_KO" && depmod
 	assert_says "$(cairn attach "$U/fio" --name fio --way nbd)" '^/dev/nbd'
 	cairnd_drop a
 	assert_connected ''
 }
 
 that_netlink_refused_is_said() {
+	as_new
 	modprobe nbd
 	cairnd_config a
 	cairnd_launch a setpriv --bounding-set -sys_admin --inh-caps -sys_admin
 	assert_fails 'CAP_SYS_ADMIN|permission|privilege|not permitted' cairn attach "$U/fio" --name fio --way nbd
 	assert_connected ''
 	cairn export "$U/fio" --name fio >/dev/null
-	cairnd_drop a
 }
 
 that_a_foreign_device_is_never_touched() {
 	local dev
+	as_new
 	foreign_start
 	cp "$T/foreign.data" "$T/foreign.before"
 	cairnd_start a
@@ -89,11 +100,11 @@ that_a_foreign_device_is_never_touched() {
 	foreign_serves
 	cmp "$T/foreign.before" "$T/foreign.data"
 	foreign_stop
-	rm -rf "$T/d/a"
 }
 
 that_another_daemons_device_is_never_touched() {
 	local dev
+	as_new
 	cairnd_start a
 	cairnd_start b
 	dev=$(D=b cairn attach "$U/fio" --name fio)
@@ -105,11 +116,11 @@ that_another_daemons_device_is_never_touched() {
 	cairnd_stop a
 	dd if="$dev" of=/dev/null bs=1M count=2 iflag=direct status=none
 	cairnd_drop b
-	cairnd_drop a
 	assert_connected ''
 }
 
 that_a_device_asked_for_by_name_is_that_one() {
+	as_new
 	cairnd_start a
 	assert_eq "$(cairn attach "$U/fio" --name fio --device /dev/nbd5)" /dev/nbd5 "device"
 	assert_connected nbd5
