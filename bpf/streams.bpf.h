@@ -24,7 +24,7 @@ static __always_inline struct stream *stream_of(__u32 slot, __u64 ino, __u32 pid
 {
 	__u32 generation = watched.device[slot & (OBSERVE_DEVICES - 1)].generation;
 	__u64 hash = (ino * 31 + ((__u64)slot << 32 | pid)) * 0x9e3779b97f4a7c15ULL;
-	__u32 key = (hash >> 40) & (STREAMS - 1);
+	__u32 key = (hash >> 32) * STREAMS >> 32;
 	struct stream *s = bpf_map_lookup_elem(&cairn_streams, &key);
 
 	if (!s)

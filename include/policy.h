@@ -66,9 +66,10 @@ static inline struct policy policy_sane(struct policy p)
 /* Entry number @probe (below POLICY_PROBES) at which the policy of cgroup @id may be. */
 static inline __u32 policy_cgroup_entry(__u64 id, __u32 probe)
 {
-	__u32 hash = (__u32)((id * 0x9e3779b97f4a7c15ULL) >> 32);
+	__u64 hash = (id * 0x9e3779b97f4a7c15ULL) >> 32;
+	__u32 first = (__u32)(hash * OBSERVE_CGROUPS >> 32); /* the upper bits are the mixed ones */
 
-	return OBSERVE_DEVICES + ((hash + probe) & (OBSERVE_CGROUPS - 1));
+	return OBSERVE_DEVICES + ((first + probe) & (OBSERVE_CGROUPS - 1));
 }
 
 #endif

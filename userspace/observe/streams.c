@@ -13,7 +13,7 @@ static bool same(const struct observe_window *a, const struct observe_window *b)
 void streams_put(struct streams *t, const struct observe_window *w)
 {
 	uint64_t hash = (w->ino * 31 + ((uint64_t)w->slot << 32 | w->pid)) * 0x9e3779b97f4a7c15ULL;
-	struct observe_window *set = t->last[(hash >> 40) & (STREAMS_SETS - 1)], *at = set;
+	struct observe_window *set = t->last[(hash >> 32) * STREAMS_SETS >> 32], *at = set;
 
 	for (uint32_t i = 0; i < STREAMS_WAYS; i++) {
 		if (same(&set[i], w)) {
