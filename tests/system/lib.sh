@@ -287,6 +287,7 @@ cairnd_launch() {
 	env -u AZURE_STORAGE_ACCOUNT -u AZURE_STORAGE_KEY -u AZURE_STORAGE_SAS_TOKEN \
 		-u AZURE_STORAGE_CONNECTION_STRING setsid "$@" "$CAIRND" -c "$dir/cairnd.ini" >>"$dir/log" 2>&1 </dev/null &
 	echo $! >"$dir/pid"
+	disown $! # or bash says so when it is killed
 	local end=$((SECONDS + 30))
 	until D=$name cairn status --json >/dev/null 2>&1; do
 		if ! pid_alive "$(cat "$dir/pid")"; then

@@ -23,7 +23,7 @@ load_start() {
 	(
 		n=0
 		while [ ! -e "$T/load.stop" ]; do
-			if dd if="$1" of=/dev/null bs=64k skip=$((n * 7 % 600)) count=4 iflag=direct status=none 2>/dev/null; then
+			if dd if="$1" of=/dev/null bs=64k skip=$((n * 7 % 250)) count=4 iflag=direct status=none 2>/dev/null; then
 				echo ok
 			else
 				echo error

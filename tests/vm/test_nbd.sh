@@ -11,13 +11,13 @@ that_an_attached_device_is_the_kernels_own_and_holds_the_image() {
 	assert_says "$dev" '^/dev/nbd[0-9]+$'
 	assert_eq "$(image fio .way)" nbd "way in status"
 	assert_eq "$(blockdev --getro "$dev")" 1 "read only"
-	assert_eq "$(blockdev --getsize64 "$dev")" $((40 << 20)) "length"
+	assert_eq "$(blockdev --getsize64 "$dev")" $((16 << 20)) "length"
 	assert_says "$(cat "/sys/block/${dev#/dev/}/backend")" "$(image fio .digest | cut -c 1-40)"
 	assert_eq "$(cat /sys/module/nbd/parameters/max_part)" 0 "partitions scanned"
-	fio --name=r --filename="$dev" --readonly --size=40M --bs=16k --rw=randread --verify=crc32c \
+	fio --name=r --filename="$dev" --readonly --size=16M --bs=16k --rw=randread --verify=crc32c \
 		--verify_fatal=1 --direct=1 --ioengine=libaio --iodepth=16 >"$T/fio" 2>&1 ||
 		fail "$(tail -20 "$T/fio")"
-	grep -q 'READ:.*io=40' "$T/fio" || fail "fio read less than the image: $(cat "$T/fio")"
+	grep -q 'READ:.*io=16' "$T/fio" || fail "fio read less than the image: $(cat "$T/fio")"
 	cairn detach fio
 	assert_connected ''
 }

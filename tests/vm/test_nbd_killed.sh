@@ -54,7 +54,7 @@ that_reads_go_on_after_the_worker_was_killed() {
 	load_stop 60
 	assert_eq "$(load_count error)" 0 "reads that failed"
 	assert_connected "${dev#/dev/}"
-	fio --name=r --filename="$dev" --readonly --size=40M --bs=16k --rw=read --verify=crc32c \
+	fio --name=r --filename="$dev" --readonly --size=16M --bs=16k --rw=read --verify=crc32c \
 		--verify_fatal=1 --ioengine=psync >"$T/fio" 2>&1 || fail "$(tail -20 "$T/fio")"
 	cairn detach fio
 	assert_connected ''
