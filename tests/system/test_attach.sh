@@ -120,6 +120,25 @@ that_umount_of_what_is_not_ours_is_refused() {
 	assert_fails "$T/tree" cairn umount "$T/tree"
 }
 
+that_a_device_whose_export_is_lost_is_detached_by_name_or_device() {
+	local dev w
+	need_device
+	for key in lost device; do
+		cp "$T/img" "$T/lost.img"
+		dev=$(cairn attach "file://$T/lost.img" --name lost)
+		rm "$T/lost.img" # the next worker can't open it
+		w=$(worker_pid)
+		kill -KILL "$w"
+		wait_until 20 said_lost
+		wait_until 20 cairn status
+		assert_eq "$(image lost .name)" "" "the lost export"
+		: >"$T/d/a/log"
+		if [ $key = device ]; then cairn detach "$dev"; else cairn detach lost; fi
+		assert_nothing_left
+	done
+}
+said_lost() { grep -q 'export lost.*name=lost' "$T/d/a/log"; }
+
 that_a_stop_leaves_no_device_behind() {
 	need_device
 	cairn attach "$U/img" --name img >/dev/null

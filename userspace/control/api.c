@@ -390,6 +390,22 @@ out:
 	cJSON_Delete(json);
 }
 
+/* A device that stands on an export which this worker could not reopen. False: there is none. */
+static bool orphan_delete(struct api *a, const char *key, bool force, struct api_reply *out)
+{
+	struct err err = {0};
+	int rc = a->supervisor_fd < 0 ? -ENOENT
+				      : privileged_detach(a->supervisor_fd, key, force, &err);
+
+	if (rc == -ENOENT || rc == -ENAMETOOLONG)
+		return false;
+	if (rc)
+		reply_err(out, &err);
+	else
+		reply_json(out, 200, cJSON_CreateObject());
+	return true;
+}
+
 static void export_delete(struct api *a, const char *key, bool force, struct api_reply *out)
 {
 	struct export_info e;
@@ -397,6 +413,8 @@ static void export_delete(struct api *a, const char *key, bool force, struct api
 	int rc = exports_find(a->exports, key, &e, &err);
 	bool had_device = !rc && e.device[0];
 
+	if (rc == -ENOENT && orphan_delete(a, key, force, out))
+		return;
 	if (had_device && a->supervisor_fd >= 0) {
 		rc = privileged_detach(a->supervisor_fd, e.name, force, &err);
 		if (rc == -ENOENT) /* the supervisor lost it: nothing stands on the export */

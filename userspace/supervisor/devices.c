@@ -59,9 +59,20 @@ static struct attachment *find(struct devices *d, const char *name)
 	return NULL;
 }
 
+/* By name, or by the device: a worker that could not reopen an export knows neither. */
+static struct attachment *find_any(struct devices *d, const char *key)
+{
+	struct attachment *a = find(d, key);
+
+	for (size_t i = 0; !a && i < d->n; i++)
+		if (strcmp(d->list[i].device, key) == 0)
+			a = &d->list[i];
+	return a;
+}
+
 const struct attachment *devices_find(struct devices *d, const char *name)
 {
-	return find(d, name);
+	return find_any(d, name);
 }
 
 static void forget(struct devices *d, struct attachment *a)
@@ -207,7 +218,7 @@ void devices_sent(struct devices *d, const char *name, bool arrived)
 
 int devices_detach(struct devices *d, const char *name, bool force, struct err *err)
 {
-	struct attachment *a = find(d, name);
+	struct attachment *a = find_any(d, name);
 	int rc;
 
 	if (!a)
@@ -217,7 +228,7 @@ int devices_detach(struct devices *d, const char *name, bool force, struct err *
 		return rc;
 	if (rc)
 		return err_prefix(err, "detaching %s", a->device);
-	log_info("attach", "detached", "export=%s device=%s", name, a->device);
+	log_info("attach", "detached", "export=%s device=%s", a->name, a->device);
 	forget(d, a);
 	return 0;
 }

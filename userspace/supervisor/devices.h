@@ -40,9 +40,10 @@ int devices_attach(struct devices *d, const struct device_wish *w, struct attach
 /* The worker was sent, or could not be sent, the new connections of the last attach. */
 void devices_sent(struct devices *d, const char *name, bool arrived);
 
+/* @name: of the export, or of the device. */
 int devices_detach(struct devices *d, const char *name, bool force, struct err *err);
 
-/* The device on the export, or NULL. */
+/* The device on the export, by the name of either, or NULL. */
 const struct attachment *devices_find(struct devices *d, const char *name);
 
 /* The worker's connections are gone: reads of every device fail until devices_revive(). */
