@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 # The observer, over a mount of this kernel's own: verdicts, heat, hits, loss, nonsense, no rights.
+# tests/vm/test_observe.sh runs it in a guest, and says which hook and device it must find there.
 . "$(dirname "$0")/lib.sh"
 
 TOOL=$BUILD/system/observe_tool
@@ -31,7 +32,12 @@ bpf_is_gone() { # IDS
 
 that_one_line_at_start_names_the_hooks() {
 	assert_eq "$(grep -c 'msg="observer"' "$T/d/a/log")" 1 "lines about the observer"
-	assert_says "$(hooks)" '^requests, windows \((tracepoint|fentry|pages added)\)'
+	assert_says "$(hooks)" "^requests, windows \\((${OBSERVE_WINDOWS:-tracepoint|fentry|pages added})\\)"
+}
+
+that_the_device_is_of_the_kind_that_is_to_be_observed() {
+	mounted
+	assert_says "$(findmnt -no SOURCE "$MNT")" "^${OBSERVE_DEVICE:-/dev/}"
 }
 
 that_a_sequential_reader_is_seen_as_such() {
