@@ -87,9 +87,20 @@ int mode_serve(const char *device)
 	return 0;
 }
 
+/* Until NBD_DO_IT runs the device has no length, and each read of it is short. */
+static int device_open(const char *path)
+{
+	uint64_t len = 0;
+	int fd = open(path, O_RDONLY | O_DIRECT | O_CLOEXEC);
+
+	while (fd >= 0 && ioctl(fd, BLKGETSIZE64, &len) == 0 && len != IMAGE_LEN)
+		usleep(1000);
+	return fd;
+}
+
 static void reader(const char *path, unsigned seed, struct tally *t)
 {
-	int fd = open(path, O_RDONLY | O_DIRECT | O_CLOEXEC);
+	int fd = device_open(path);
 	uint64_t *buf = aligned_alloc(4096, READ_MAX);
 
 	if (fd < 0 || !buf)
