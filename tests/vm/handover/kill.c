@@ -45,6 +45,18 @@ static void *shared(size_t len)
 	return p;
 }
 
+/* The size shows when the kernel has started the device; reads before that are past its end. */
+static void device_await(int fd)
+{
+	uint64_t size = 0;
+	int ms;
+
+	for (ms = 0; ms < 10000 && !ioctl(fd, BLKGETSIZE64, &size) && size != IMAGE_LEN; ms++)
+		usleep(1000);
+	if (size != IMAGE_LEN)
+		die("the device did not start");
+}
+
 /* Connects the device with @sock as the kernel's end; the child that it returns stays in the
  * kernel. */
 static pid_t device_connect(const char *path, int sock)
@@ -63,6 +75,7 @@ static pid_t device_connect(const char *path, int sock)
 		ioctl(fd, NBD_DO_IT);
 		_exit(0);
 	}
+	device_await(fd);
 	close(fd);
 	return pid;
 }
@@ -87,20 +100,9 @@ int mode_serve(const char *device)
 	return 0;
 }
 
-/* Until NBD_DO_IT runs the device has no length, and each read of it is short. */
-static int device_open(const char *path)
-{
-	uint64_t len = 0;
-	int fd = open(path, O_RDONLY | O_DIRECT | O_CLOEXEC);
-
-	while (fd >= 0 && ioctl(fd, BLKGETSIZE64, &len) == 0 && len != IMAGE_LEN)
-		usleep(1000);
-	return fd;
-}
-
 static void reader(const char *path, unsigned seed, struct tally *t)
 {
-	int fd = device_open(path);
+	int fd = open(path, O_RDONLY | O_DIRECT | O_CLOEXEC);
 	uint64_t *buf = aligned_alloc(4096, READ_MAX);
 
 	if (fd < 0 || !buf)
