@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The verdict on a stream: what pattern the windows of one (inode or device, task) make.
  *
- *	sequential  windows that go on where one of the last STREAM_HEADS ended, so that a task
- *which reads two places of a file in turn is sequential too
+ *	sequential  windows that go on where one of the last STREAM_HEADS ended, so that a
+ *		    task which reads two places of a file in turn is sequential too
  *	stride	    runs of such windows whose starts lie equally far apart, forwards or backwards;
  *		    a backward reader is a stride of minus one window
  *	random	    neither, with the usual length of a run: a reader of shuffled samples jumps

@@ -3,9 +3,10 @@
  *
  * The steps, in the order of Azure's own DefaultAzureCredential, of which these are the ones that
  * a daemon can have:
- *   environment  AZURE_TENANT_ID, AZURE_CLIENT_ID, AZURE_CLIENT_SECRET
- *   workload     AZURE_FEDERATED_TOKEN_FILE, AZURE_TENANT_ID, AZURE_CLIENT_ID: the file is read
- * anew for each token, since kubelet changes it managed      the instance metadata service (IMDS)
+ *	environment	AZURE_TENANT_ID, AZURE_CLIENT_ID, AZURE_CLIENT_SECRET
+ *	workload	AZURE_FEDERATED_TOKEN_FILE (read anew for each token, since kubelet
+ *			changes it), AZURE_TENANT_ID, AZURE_CLIENT_ID
+ *	managed		the instance metadata service (IMDS)
  * A step that is not set up gives way to the next; one that is and fails ends the search, as it
  * does there: a pod whose workload identity is broken must not become the node.
  * AZURE_AUTHORITY_HOST and AZURE_POD_IDENTITY_AUTHORITY_HOST say where, if not at the public

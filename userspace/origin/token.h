@@ -5,14 +5,15 @@
  *
  *	none     fetched at the first take; those who come meanwhile wait for the same fetch
  *	good     taken without waiting
- *	ageing   past its renewal point (refresh_in; else when under 5 minutes or half of a short
- *life remain): the next take begins ONE fetch in the background, and the old one still serves ended
- *as none
+ *	ageing   past its renewal point (refresh_in; else when under 5 minutes, or half of a
+ *		 short life, remain): the next take begins ONE fetch in the background, and the
+ *		 old one still serves
+ *	ended    as none
  *
  * A fetch that fails leaves the old token as it is and is tried again at a next take, not before a
  * back-off of 1 s doubled up to 60 s. With no token left: an identity that never gave one fails at
  * once until the back-off is over; one that did is worth waiting for, so takers wait until their
- *own deadlines and the source tries on.
+ * own deadlines and the source tries on.
  *
  * Fetches block, so they run on a thread that the source starts at its first.
  */
