@@ -38,25 +38,21 @@ static __always_inline bool hits_goes_on(__u64 mapping, __u64 last)
 	return false;
 }
 
-/* inode_slot(), and 0 too while misses are not counted: the hooks are attached one by one. */
-static __always_inline __u32 hits_slot(const struct address_space *mapping)
+/* The counters of the file's device if it is ours. Not while misses are not counted: the hooks are
+ * attached one by one. */
+static __always_inline struct observe_stats *hits_stats(const struct address_space *mapping)
 {
 	__u32 slot = inode_slot(mapping->host);
 
-	return watched.hits_on ? slot : 0;
+	return slot && watched.hits_on ? stats_of(slot - 1) : NULL;
 }
 
 SEC("tp_btf/mm_filemap_get_pages")
 int hits_get_pages(__u64 *ctx)
 {
-	struct address_space *mapping = (struct address_space *)ctx[0];
-	__u32 slot = hits_slot(mapping);
-	struct observe_stats *stats;
+	struct observe_stats *stats = hits_stats((struct address_space *)ctx[0]);
 
-	if (!slot || ctx[2] < ctx[1])
-		return 0;
-	stats = stats_of(slot - 1);
-	if (!stats)
+	if (!stats || ctx[2] < ctx[1])
 		return 0;
 	if (ctx[2] > ctx[1] && hits_goes_on(ctx[0], ctx[2])) /* one page is never a rest */
 		return 0;
@@ -67,14 +63,9 @@ int hits_get_pages(__u64 *ctx)
 SEC("tp_btf/mm_filemap_map_pages")
 int hits_map_pages(__u64 *ctx)
 {
-	struct address_space *mapping = (struct address_space *)ctx[0];
-	__u32 slot = hits_slot(mapping);
-	struct observe_stats *stats;
+	struct observe_stats *stats = hits_stats((struct address_space *)ctx[0]);
 
-	if (!slot || ctx[2] < ctx[1])
-		return 0;
-	stats = stats_of(slot - 1);
-	if (stats)
+	if (stats && ctx[2] >= ctx[1])
 		__sync_fetch_and_add(&stats->asked_pages, ctx[2] - ctx[1] + 1);
 	return 0;
 }
@@ -82,13 +73,8 @@ int hits_map_pages(__u64 *ctx)
 SEC("tp_btf/mm_filemap_fault")
 int hits_fault(__u64 *ctx)
 {
-	struct address_space *mapping = (struct address_space *)ctx[0];
-	__u32 slot = hits_slot(mapping);
-	struct observe_stats *stats;
+	struct observe_stats *stats = hits_stats((struct address_space *)ctx[0]);
 
-	if (!slot)
-		return 0;
-	stats = stats_of(slot - 1);
 	if (!stats)
 		return 0;
 	__sync_fetch_and_add(&stats->asked_pages, 1);
