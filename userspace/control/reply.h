@@ -7,6 +7,9 @@
 
 #include "control/api.h"
 
+/* The HTTP status that fits a negative errno. */
+unsigned reply_status(int code);
+
 /* Consumes @json. */
 void reply_json(struct api_reply *out, unsigned status, cJSON *json);
 void reply_err(struct api_reply *out, const struct err *e);

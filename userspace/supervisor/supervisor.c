@@ -27,6 +27,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "observe/loader.h"
+#include "supervisor/answer.h"
 #include "supervisor/devices.h"
 #include "supervisor/listen.h"
 #include "supervisor/worker_process.h"
@@ -128,150 +129,19 @@ static void stop(struct supervisor *s, int signo)
 
 /* ---- requests ---- */
 
-struct answer_fds {
-	int fd[SUPERVISOR_FDS_MAX]; /* borrowed */
-};
-
-static int reply_send(int channel, const struct supervisor_reply *r, const struct answer_fds *f)
-{
-	union {
-		struct cmsghdr header;
-		char room[CMSG_SPACE(sizeof(int) * SUPERVISOR_FDS_MAX)];
-	} control = {0};
-	struct iovec iov = {.iov_base = (void *)r, .iov_len = sizeof(*r)};
-	struct msghdr m = {.msg_iov = &iov, .msg_iovlen = 1};
-
-	if (r->nfds) {
-		struct cmsghdr *c = &control.header;
-
-		m.msg_control = &control;
-		m.msg_controllen = CMSG_SPACE(r->nfds * sizeof(int));
-		c->cmsg_level = SOL_SOCKET;
-		c->cmsg_type = SCM_RIGHTS;
-		c->cmsg_len = CMSG_LEN(r->nfds * sizeof(int));
-		memcpy(CMSG_DATA(c), f->fd, r->nfds * sizeof(int));
-	}
-	/* never wait for a worker that does not read */
-	return sendmsg(channel, &m, MSG_DONTWAIT | MSG_NOSIGNAL) < 0 ? -errno : 0;
-}
-
-static const char *device_base(const struct attachment *a)
-{
-	return strncmp(a->device, "/dev/", 5) ? a->device : a->device + 5;
-}
-
-static void answer_observer(struct supervisor *s, struct supervisor_reply *r,
-			    struct answer_fds *fds)
-{
-	uint32_t hooks;
-
-	strncpy(r->text, loader_hooks(s->observer, &hooks), sizeof(r->text) - 1);
-	r->value[0] = hooks;
-	r->code = loader_fds(s->observer, fds->fd);
-	r->nfds = r->code ? 0 : LOADER_FDS;
-}
-
-static int answer_watch(struct supervisor *s, const struct supervisor_request *q,
-			struct supervisor_reply *r, struct answer_fds *fds, struct err *err)
-{
-	const struct attachment *a = devices_find(&s->devices, q->name);
-	struct loader_watch w;
-	int rc;
-
-	if (!a)
-		return err_set(err, -ENOENT, "no device is attached to export '%s'", q->name);
-	rc = loader_add(s->observer, device_base(a), q->value[0], &w, err);
-	if (rc)
-		return rc;
-	r->value[0] = w.slot;
-	r->value[1] = w.heat_shift;
-	r->value[2] = w.cells;
-	r->value[3] = w.generation;
-	fds->fd[0] = w.heat_fd;
-	r->nfds = 1;
-	return 0;
-}
-
-static void answer_unwatch(struct supervisor *s, const struct supervisor_request *q)
-{
-	const struct attachment *a = devices_find(&s->devices, q->name);
-
-	if (a)
-		loader_remove(s->observer, device_base(a), (uint32_t)q->value[0]);
-}
-
-static void text_put(struct supervisor_reply *r, const char *text)
-{
-	memcpy(r->text, text, strnlen(text, sizeof(r->text) - 1));
-}
-
-/* The worker's ends of new connections go with the reply. */
-static void answer_attach(struct supervisor *s, const struct supervisor_request *q,
-			  struct supervisor_reply *r, struct answer_fds *fds, struct err *err)
-{
-	struct device_wish w = {.name = q->name,
-				.way = q->way,
-				.identity = q->identity,
-				.size = q->value[0],
-				.queues = q->queues,
-				.index = q->index,
-				.revive = q->flags & SUPERVISOR_REVIVE};
-	struct attachment *a = NULL;
-	struct err passed_over;
-
-	r->code = devices_attach(&s->devices, &w, &a, &passed_over, err);
-	if (r->code)
-		return;
-	strcpy(r->device, a->device);
-	strncpy(r->way, a->way->name, sizeof(r->way) - 1);
-	text_put(r, passed_over.text);
-	r->nfds = a->fresh;
-	memcpy(fds->fd, &a->links[a->nlinks - a->fresh], a->fresh * sizeof(int));
-}
-
-/* Attach or detach; a device that is no longer the export's is not watched any longer. */
-static void answer_device(struct supervisor *s, const struct supervisor_request *q,
-			  struct supervisor_reply *r, struct answer_fds *fds, struct err *err)
-{
-	const struct attachment *a = devices_find(&s->devices, q->name);
-	char before[SUPERVISOR_DEVICE_LEN] = "";
-
-	if (a)
-		strcpy(before, device_base(a));
-	if (q->op == SUPERVISOR_ATTACH)
-		answer_attach(s, q, r, fds, err);
-	else
-		r->code = devices_detach(&s->devices, q->name, q->flags & SUPERVISOR_FORCE, err);
-	a = devices_find(&s->devices, q->name);
-	if (before[0] && (!a || strcmp(before, device_base(a)) != 0))
-		loader_remove(s->observer, before, 0);
-}
-
 static void answer(struct supervisor *s, const struct supervisor_request *q,
 		   struct supervisor_reply *r, struct answer_fds *fds)
 {
-	struct err err = {0};
+	static const struct err stopping = {-ESHUTDOWN, "cairnd is stopping"};
 
 	if (s->stopping) {
-		r->code = err_set(&err, -ESHUTDOWN, "cairnd is stopping");
+		answer_error(r, &stopping);
 	} else if (q->op == SUPERVISOR_READY) {
 		s->ready = true;
 		s->ever_ready = true;
-	} else if (q->op == SUPERVISOR_ATTACH || q->op == SUPERVISOR_DETACH) {
-		answer_device(s, q, r, fds, &err);
-	} else if (q->op == SUPERVISOR_OBSERVER) {
-		answer_observer(s, r, fds);
-	} else if (q->op == SUPERVISOR_WATCH) {
-		r->code = answer_watch(s, q, r, fds, &err);
-	} else if (q->op == SUPERVISOR_UNWATCH) {
-		answer_unwatch(s, q);
-	} else if (q->op == SUPERVISOR_READ_AHEAD) {
-		r->code = devices_read_ahead(&s->devices, q->name, q->value[0], &r->value[0], &err);
 	} else {
-		r->code = err_set(&err, -ENOTSUP, "this supervisor knows no request %u", q->op);
+		answer_request(&s->devices, s->observer, q, r, fds);
 	}
-	if (r->code)
-		text_put(r, err.text);
 }
 
 static void on_request(struct supervisor *s)
@@ -296,7 +166,7 @@ static void on_request(struct supervisor *s)
 	}
 	r.id = q.id;
 	answer(s, &q, &r, &fds);
-	rc = reply_send(s->worker.channel, &r, &fds);
+	rc = answer_send(s->worker.channel, &r, &fds);
 	if (rc)
 		log_warn("supervisor", "the worker takes no reply", "why=\"%s\"", strerror(-rc));
 	if (q.op == SUPERVISOR_ATTACH && !r.code)
