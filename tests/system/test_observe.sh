@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
+# any event loop
 # The observer, over a mount of this kernel's own: verdicts, heat, hits, loss, nonsense, no rights.
 # tests/vm/test_observe.sh runs it in a guest, and says which hook and device it must find there.
 . "$(dirname "$0")/lib.sh"

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
+# any event loop
 # cairn top and cairn heat: what they show of a mounted image, and how they leave the terminal.
 . "$(dirname "$0")/lib.sh"
 

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
+# any event loop
 # cairn tune: what takes effect at once, what is kept, and what is refused.
 . "$(dirname "$0")/lib.sh"
 
