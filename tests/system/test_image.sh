@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
+# any event loop
 # `cairn image` in folders alone: no daemon, no service. Digests, reproducible builds, pushes that are
 # killed, and every kind of damage that verify must name.
 . "$(dirname "$0")/lib.sh"
