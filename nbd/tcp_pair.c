@@ -76,11 +76,14 @@ static int accept_from(int listener, uint16_t port)
 		if (poll(&p, 1, WAIT_MS) <= 0)
 			return -ETIMEDOUT;
 		fd = accept4(listener, (struct sockaddr *)&who, &len, SOCK_CLOEXEC | SOCK_NONBLOCK);
-		if (fd >= 0 && who.sin_port == htons(port) &&
-		    who.sin_addr.s_addr == htonl(INADDR_LOOPBACK))
+		if (fd < 0) {
+			if (errno != EAGAIN && errno != EINTR && errno != ECONNABORTED)
+				return -errno; /* no descriptors, no memory */
+			continue;
+		}
+		if (who.sin_port == htons(port) && who.sin_addr.s_addr == htonl(INADDR_LOOPBACK))
 			return fd;
-		if (fd >= 0)
-			close(fd);
+		close(fd);
 	}
 	return -ECONNABORTED;
 }
