@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What the worker asks of the supervisor: one fixed-size record each way over a SOCK_SEQPACKET
- * pair. Descriptors of a reply come with it (SCM_RIGHTS), reply.nfds of them.
+ * connection. Descriptors come with their record (SCM_RIGHTS), nfds of them.
  *
  * The worker is not trusted: the supervisor takes names only, makes every path itself, and checks
- * each record with supervisor_request_check() before it looks inside. Both ends are one binary, so
- * the version says that an upgrade kept an old worker, and nothing more.
+ * each record with supervisor_request_check() before it looks inside. Both ends come
+ * from one binary, except while a supervisor lives through the upgrade or the death of another: it
+ * takes the version before, too.
  */
 #ifndef SUPERVISOR_PROTOCOL_H
 #define SUPERVISOR_PROTOCOL_H
@@ -15,14 +16,16 @@
 #include <string.h>
 
 #define SUPERVISOR_MAGIC   0x43524e53u /* "CRNS" */
-#define SUPERVISOR_VERSION 2u
+#define SUPERVISOR_VERSION 3u
+#define SUPERVISOR_OLDEST  3u /* 2 had no hand-over */
 
 #define SUPERVISOR_NAME_LEN	256 /* of an export, with its NUL */
 #define SUPERVISOR_WAY_LEN	32
 #define SUPERVISOR_DEVICE_LEN	64
 #define SUPERVISOR_TEXT_LEN	640
 #define SUPERVISOR_IDENTITY_LEN 80
-#define SUPERVISOR_FDS_MAX	64
+#define SUPERVISOR_LINKS_MAX	64
+#define SUPERVISOR_FDS_MAX	(2 * SUPERVISOR_LINKS_MAX)
 
 #define SUPERVISOR_FORCE  1u /* detach: also what is mounted or open */
 #define SUPERVISOR_REVIVE 2u /* attach: only a device that stands; its dead connections anew */
@@ -38,7 +41,24 @@ enum supervisor_op {
 	SUPERVISOR_UNWATCH = 6,	   /* value[0]: generation of the watch */
 	SUPERVISOR_READ_AHEAD = 7, /* value[0]: read_ahead_kb of name's device, UINT64_MAX = only
 				    * tell; reply.value[0]: as it is now */
+	/* Answered when no other worker holds the store and the exports any more: a successor that
+	 * was started beside its predecessor has everything else ready by then. */
+	SUPERVISOR_BEGIN = 8,
+	/* Someone asked for a new supervisor and a new worker of the binary on disk, with the
+	 * settings on disk. Code < 0: the new ones would not start, the text says why, and nothing
+	 * changed. */
+	SUPERVISOR_UPGRADE = 9,
+	/* To another supervisor than the one that started this worker: what that one had given it.
+	 * HELLO (fds: nbd listener, control listener, roster, crash record), then LINKS for each
+	 * device (name; fds as in the reply to an attach). */
+	SUPERVISOR_HELLO = 10,
+	SUPERVISOR_LINKS = 11,
 };
+
+/* Connections of a device travel as sockets, then their ledgers in the same order: nfds is twice
+ * their number (nbd/ledger.h). */
+#define SUPERVISOR_REPLY_HANDSHAKE 1u /* their client begins with a handshake */
+#define SUPERVISOR_REPLY_INTERIM   2u /* serve these at once; the answer to the request follows */
 
 struct supervisor_request {
 	uint32_t magic, version;
@@ -47,7 +67,7 @@ struct supervisor_request {
 	uint32_t flags;
 	uint32_t queues; /* attach: connections, 0 = as it sees fit */
 	int32_t index;	 /* attach: of the device wanted, -1 = any */
-	uint32_t reserved;
+	uint32_t nfds;
 	uint64_t value[4]; /* attach: [0] length of the device in bytes */
 	char name[SUPERVISOR_NAME_LEN];
 	char way[SUPERVISOR_WAY_LEN];		/* attach: "auto" or a way's name */
@@ -59,6 +79,7 @@ struct supervisor_reply {
 	uint32_t id;
 	int32_t code; /* 0 or a negative errno */
 	uint32_t nfds;
+	uint32_t flags, reserved;
 	uint64_t value[4];
 	char device[SUPERVISOR_DEVICE_LEN];
 	char way[SUPERVISOR_WAY_LEN];
@@ -71,24 +92,37 @@ static inline int supervisor_text_ends(const char *s, size_t room)
 	return memchr(s, 0, room) != NULL;
 }
 
+static inline int supervisor_op_has_name(uint32_t op)
+{
+	switch (op) {
+	case SUPERVISOR_READY:
+	case SUPERVISOR_OBSERVER:
+	case SUPERVISOR_BEGIN:
+	case SUPERVISOR_UPGRADE:
+	case SUPERVISOR_HELLO:
+		return 0;
+	}
+	return 1;
+}
+
 /* @len bytes at @msg are a whole request of this version with bounded strings, a known op and known
  * flags: 0, or -EBADMSG, -EPROTONOSUPPORT (another version). */
 static inline int supervisor_request_check(const struct supervisor_request *m, size_t len)
 {
 	if (len != sizeof(*m) || m->magic != SUPERVISOR_MAGIC)
 		return -EBADMSG;
-	if (m->version != SUPERVISOR_VERSION)
+	if (m->version < SUPERVISOR_OLDEST || m->version > SUPERVISOR_VERSION)
 		return -EPROTONOSUPPORT;
-	if (m->op < SUPERVISOR_READY || m->op > SUPERVISOR_READ_AHEAD ||
+	if (m->op < SUPERVISOR_READY || m->op > SUPERVISOR_LINKS ||
 	    (m->flags & ~(SUPERVISOR_FORCE | SUPERVISOR_REVIVE)))
 		return -EBADMSG;
 	if (!supervisor_text_ends(m->name, sizeof(m->name)) ||
 	    !supervisor_text_ends(m->way, sizeof(m->way)) ||
 	    !supervisor_text_ends(m->identity, sizeof(m->identity)))
 		return -EBADMSG;
-	if (m->queues > SUPERVISOR_FDS_MAX || m->index < -1)
+	if (m->queues > SUPERVISOR_LINKS_MAX || m->index < -1 || m->nfds > SUPERVISOR_FDS_MAX)
 		return -EBADMSG;
-	if (m->op != SUPERVISOR_READY && m->op != SUPERVISOR_OBSERVER && !m->name[0])
+	if (supervisor_op_has_name(m->op) && !m->name[0])
 		return -EBADMSG;
 	return 0;
 }

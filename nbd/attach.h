@@ -50,6 +50,7 @@ struct attachment {
 	/* Way "nbd": the supervisor's hold on the worker's ends of the live connections; the last
 	 * `fresh` of them were made by the last attach or revive and the worker has to get them. */
 	int links[ATTACH_LINKS_MAX];
+	int ledgers[ATTACH_LINKS_MAX]; /* of each, or -1 (nbd/ledger.h) */
 	uint32_t nlinks, fresh;
 	pid_t owner; /* who set the device up, as sysfs shows it */
 };

@@ -200,15 +200,17 @@ static void admit(struct nbd_server *s, int fd)
 	connection_place(s, c);
 }
 
-int nbd_server_adopt(struct nbd_server *s, int fd, struct nbd_export *e)
+int nbd_server_adopt(struct nbd_server *s, const struct nbd_link *link, struct nbd_export *e)
 {
-	struct nbd_connection *c = nbd_connection_new(fd);
-	int flags = fcntl(fd, F_GETFL);
+	struct nbd_connection *c = nbd_connection_new(link->fd);
+	int flags = fcntl(link->fd, F_GETFL);
 
-	if (!c || flags < 0 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0) {
+	if (link->ledger >= 0)
+		close(link->ledger);
+	if (!c || flags < 0 || fcntl(link->fd, F_SETFL, flags | O_NONBLOCK) < 0) {
 		free(c);
-		shutdown(fd, SHUT_RDWR);
-		close(fd);
+		shutdown(link->fd, SHUT_RDWR);
+		close(link->fd);
 		return -ENOMEM;
 	}
 	c->is_adopted = true;

@@ -36,11 +36,22 @@ struct nbd_server_config {
 
 int nbd_server_start(const struct nbd_server_config *cfg, struct nbd_server **out, struct err *err);
 
-/* Serve @e on the connected socket @fd, where requests come with no handshake before them and are
- * answered by simple replies: the kernel's. Any thread; takes @fd (shut down at its end, since
- * others may hold it) and a reference of @e. Not counted against max_connections. 0 or -ENOMEM, and
- * then @fd is shut, too. */
-int nbd_server_adopt(struct nbd_server *s, int fd, struct nbd_export *e);
+/* A connection that outlives this process: others hold its descriptors, too, and a successor that
+ * adopts them goes on at the very byte where this one was killed (nbd/ledger.h). */
+struct nbd_link {
+	int fd;	    /* TCP over loopback, non-blocking */
+	int ledger; /* of this connection, by ledger_new(); -1: none, and a successor can't go on */
+	/* The client begins with a handshake, in which it may name @e's export only; afterwards,
+	 * and when false, it sends requests. False: the kernel's, answered by simple replies. */
+	bool handshake;
+};
+
+/* Serve @e on @link. A ledger with a past is taken up where it ended: what was received and not
+ * answered is answered, and a reply that left in part is continued. Any thread; takes both
+ * descriptors (the socket is shut down at its end, since others may hold it) and a reference of @e.
+ * Not counted against max_connections. 0, -ENOMEM, or -EBADMSG when the ledger and the socket do
+ * not agree; then the connection is shut, too. */
+int nbd_server_adopt(struct nbd_server *s, const struct nbd_link *link, struct nbd_export *e);
 
 uint32_t nbd_server_threads(const struct nbd_server *s);
 

@@ -203,7 +203,9 @@ static void adopt(int *kernel, uint32_t n)
 
 	assert_int_equal(tcp_pairs_open(kernel, worker, n, NULL), 0);
 	for (uint32_t i = 0; i < n; i++)
-		assert_int_equal(nbd_server_adopt(server, worker[i], &export.nbd), 0);
+		assert_int_equal(nbd_server_adopt(server, &(struct nbd_link){worker[i], -1, false},
+						  &export.nbd),
+				 0);
 }
 
 static void the_first_bytes_are_a_request_and_get_a_simple_reply(void **state)
@@ -227,7 +229,8 @@ static void requests_sent_before_the_adoption_are_answered(void **state)
 	assert_int_equal(tcp_pairs_open(&kernel, &worker, 1, NULL), 0);
 	for (uint64_t i = 0; i < 10; i++)
 		ask(kernel, NBD_CMD_READ, i, i * 512, 512);
-	assert_int_equal(nbd_server_adopt(server, worker, &export.nbd), 0);
+	assert_int_equal(
+		nbd_server_adopt(server, &(struct nbd_link){worker, -1, false}, &export.nbd), 0);
 	for (uint64_t i = 0; i < 10; i++)
 		answered(kernel, i, i * 512, 512);
 	close(kernel);
@@ -311,7 +314,8 @@ static void the_other_end_sees_a_connection_end_that_someone_else_holds_too(void
 	(void)state;
 	assert_int_equal(tcp_pairs_open(&kernel, &worker, 1, NULL), 0);
 	held = dup(worker);
-	assert_int_equal(nbd_server_adopt(server, worker, &export.nbd), 0);
+	assert_int_equal(
+		nbd_server_adopt(server, &(struct nbd_link){worker, -1, false}, &export.nbd), 0);
 	assert_int_equal(send(kernel, "this is not a request of NBD's", 28, MSG_NOSIGNAL), 28);
 	p = (struct pollfd){.fd = kernel, .events = POLLRDHUP};
 	assert_int_equal(poll(&p, 1, 5000), 1);

@@ -46,7 +46,7 @@ static void a_request_that_is_not_ours_is_refused(void **state)
 	q = good;
 	q.op = 0;
 	assert_int_equal(supervisor_request_check(&q, sizeof(q)), -EBADMSG);
-	q.op = SUPERVISOR_READ_AHEAD + 1;
+	q.op = SUPERVISOR_LINKS + 1;
 	assert_int_equal(supervisor_request_check(&q, sizeof(q)), -EBADMSG);
 	q = good;
 	q.flags = 4;
@@ -186,7 +186,7 @@ static void names_too_long_are_never_sent(void **state)
 	d.way = name;
 	assert_int_equal(privileged_attach(fd, &d, &err), -EINVAL);
 	d.way = "auto";
-	d.queues = SUPERVISOR_FDS_MAX + 1;
+	d.queues = SUPERVISOR_LINKS_MAX + 1;
 	assert_int_equal(privileged_attach(fd, &d, &err), -EINVAL);
 	fake_stop(&f, fd);
 	assert_int_equal(f.requests, 0);

@@ -39,7 +39,9 @@ int exports_adopt(struct exports *x, const char *name, const int *fds, uint32_t 
 	int rc = e ? 0 : -ENOENT;
 
 	for (uint32_t i = 0; i < n; i++) {
-		if (e && nbd_server_adopt(x->server, fds[i], e)) {
+		struct nbd_link link = {.fd = fds[i], .ledger = -1};
+
+		if (e && nbd_server_adopt(x->server, &link, e)) {
 			rc = -ENOMEM;
 		} else if (!e) {
 			shutdown(fds[i], SHUT_RDWR);
