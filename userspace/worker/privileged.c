@@ -127,7 +127,7 @@ int privileged_attach(int fd, struct privileged_device *d, struct err *err)
 		return rc;
 	if (strlen(d->way) >= sizeof(q.way))
 		return err_set(err, -EINVAL, "no attach way is called %.40s", d->way);
-	if (d->queues > SUPERVISOR_FDS_MAX)
+	if (d->queues > SUPERVISOR_LINKS_MAX)
 		return err_set(err, -EINVAL, "--queues %u: at most %d", d->queues,
 			       SUPERVISOR_FDS_MAX);
 	strcpy(q.way, d->way);
