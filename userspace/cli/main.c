@@ -119,9 +119,9 @@ int cli_queues_parse(const char *command, const char *text, unsigned *out)
 	char *end;
 	unsigned long n = strtoul(text, &end, 10);
 
-	if (*end || end == text || n < 1 || n > SUPERVISOR_FDS_MAX)
+	if (*end || end == text || n < 1 || n > SUPERVISOR_LINKS_MAX)
 		return cli_usage_error(command, "--queues takes a number from 1 to %d",
-				       SUPERVISOR_FDS_MAX);
+				       SUPERVISOR_LINKS_MAX);
 	*out = (unsigned)n;
 	return 0;
 }

@@ -189,9 +189,9 @@ static int add_parse_device(const cJSON *json, struct add_request *q, struct err
 	}
 	if (queues &&
 	    (!cJSON_IsNumber(queues) || queues->valuedouble < 1 ||
-	     queues->valuedouble > SUPERVISOR_FDS_MAX || queues->valuedouble != queues->valueint))
+	     queues->valuedouble > SUPERVISOR_LINKS_MAX || queues->valuedouble != queues->valueint))
 		return err_set(err, -EINVAL, "queues must be a number from 1 to %d",
-			       SUPERVISOR_FDS_MAX);
+			       SUPERVISOR_LINKS_MAX);
 	if (queues)
 		q->queues = (uint32_t)queues->valueint;
 	return 0;

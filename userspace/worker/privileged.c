@@ -129,7 +129,7 @@ int privileged_attach(int fd, struct privileged_device *d, struct err *err)
 		return err_set(err, -EINVAL, "no attach way is called %.40s", d->way);
 	if (d->queues > SUPERVISOR_LINKS_MAX)
 		return err_set(err, -EINVAL, "--queues %u: at most %d", d->queues,
-			       SUPERVISOR_FDS_MAX);
+			       SUPERVISOR_LINKS_MAX);
 	strcpy(q.way, d->way);
 	strncpy(q.identity, d->identity, sizeof(q.identity) - 1);
 	rc = ask(fd, &q, &reply, d->fds, err);
