@@ -59,7 +59,18 @@ uint32_t nbd_server_threads(const struct nbd_server *s);
  * references are dropped as they go). */
 void nbd_server_sweep(struct nbd_server *s);
 
-/* Drop all connections, end the threads, free. Reads in flight are waited for. */
+/* Let go of the links that have a ledger, for a successor. At once nothing more is received from
+ * them; replies to what is in flight are sent for at most @ms milliseconds; then the descriptors
+ * are closed and the sockets are not shut. What was not answered stands in the ledgers, and `lost`
+ * is not called. Returns when no thread touches such a link any more: from then on, and not before,
+ * a successor may adopt them. A link that is adopted later is let go of at once. No connection is
+ * accepted any more; those without a ledger go on until nbd_server_stop(), which comes next (it may
+ * wait for the rest of the reads in flight, so tell the successor first). Any thread but a data
+ * thread, once. */
+void nbd_server_release(struct nbd_server *s, uint32_t ms);
+
+/* Drop all connections, end the threads, free. Reads in flight are waited for. Links are shut,
+ * those with a ledger too unless they were released. */
 void nbd_server_stop(struct nbd_server *s);
 
 /* Any thread. */
