@@ -80,7 +80,7 @@ struct supervisor_reply {
 	int32_t code; /* 0 or a negative errno */
 	uint32_t nfds;
 	uint32_t flags, reserved;
-	uint64_t value[4];
+	uint64_t value[4]; /* attach: [0] connections that are dead: ask again to have them anew */
 	char device[SUPERVISOR_DEVICE_LEN];
 	char way[SUPERVISOR_WAY_LEN];
 	char text[SUPERVISOR_TEXT_LEN]; /* why not, when code < 0; attach by "auto": why not by the

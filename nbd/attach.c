@@ -66,6 +66,16 @@ void attach_sweep(const struct attach_env *env)
 		ways[i]->sweep(env);
 }
 
+int attach_give(const struct attach_env *env, struct attachment *a, struct err *err)
+{
+	int rc = env->give ? env->give(env->asker, a) : 0;
+
+	return rc ? err_set(err, rc,
+			    "the worker that asked for the device takes no connections: %s",
+			    strerror(-rc))
+		  : 0;
+}
+
 static bool is_plain(char c, const char *more)
 {
 	return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||

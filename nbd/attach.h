@@ -3,7 +3,9 @@
  *
  * Run by the supervisor: one thread, privileged, which never waits without a bound for the worker
  * that serves the export. An attachment goes none -> ready -> (dead -> ready)* -> none; dead means
- * that the device stands and reads of it fail, because the worker or a helper program died.
+ * that the device stands and a connection of it is gone: its helper program died, or the worker or
+ * the kernel gave it up. The death of a worker alone leaves an attachment as it is: the supervisor
+ * holds the worker's end of each connection and its ledger, and the next worker gets both.
  */
 #ifndef NBD_ATTACH_H
 #define NBD_ATTACH_H
@@ -20,6 +22,7 @@
 #define ATTACH_IDENTITY_LEN 288
 
 struct attach_kernel; /* nbd/attach_kernel.h */
+struct attachment;
 
 struct attach_env {
 	const char *runtime_dir; /* attachments live in runtime_dir/attach/NAME/ */
@@ -27,6 +30,11 @@ struct attach_env {
 	unsigned deadline_s; /* the longest that the worker takes to answer a read */
 	uint32_t queues;     /* connections of a device whose owner did not say */
 	struct attach_kernel *kernel;
+	/* The worker that asked for a device gets its fresh connections while it waits for the
+	 * answer, since what comes next may need them served. NULL: with the answer. */
+	int (*give)(void *asker, struct attachment *a);
+	bool (*asker_is_gone)(void *asker); /* waiting for it is no use; may be NULL */
+	void *asker;
 };
 
 struct attach_way;
@@ -47,19 +55,17 @@ struct attachment {
 	uint64_t since_ns;   /* when it last became ready */
 	bool dead;
 	bool given_up; /* dead, and not brought back before the next worker */
-	/* Way "nbd": the supervisor's hold on the worker's ends of the live connections; the last
-	 * `fresh` of them were made by the last attach or revive and the worker has to get them. */
+	/* The supervisor's hold on the worker's ends of the live connections; the worker that runs
+	 * has to get the last `fresh` of them yet. */
 	int links[ATTACH_LINKS_MAX];
-	int ledgers[ATTACH_LINKS_MAX]; /* of each, or -1 (nbd/ledger.h) */
+	int ledgers[ATTACH_LINKS_MAX]; /* of each (nbd/ledger.h) */
 	uint32_t nlinks, fresh;
 	pid_t owner; /* who set the device up, as sysfs shows it */
 };
 
 struct attach_way {
 	const char *name;
-	/* A dead device comes back when the worker asks for it, since the worker has to take its
-	 * new connections; otherwise the supervisor revives it. */
-	bool worker_revives;
+	bool handshake; /* whoever is at the other end of its connections begins with one */
 	/* 0, or -ENOTSUP with what is missing here, beside being root, and how to get it. */
 	int (*available)(const struct attach_env *env, struct err *err);
 	/* A device on export a->name. Leaves nothing behind on error. */
@@ -67,10 +73,9 @@ struct attach_way {
 	/* -EBUSY names who has it mounted or open; @force takes it from them (their reads fail). */
 	int (*detach)(const struct attach_env *env, struct attachment *a, bool force,
 		      struct err *err);
-	/* After the worker or the helper died: the same device on the same export again. */
+	/* A connection or the helper died: the same device on the same export again. Asked for by
+	 * the worker, which has to take the new connections. */
 	int (*revive)(const struct attach_env *env, struct attachment *a, struct err *err);
-	/* The worker died: let go of what it held. May be NULL. */
-	void (*worker_died)(const struct attach_env *env, struct attachment *a);
 	/* At start: remove what an earlier supervisor that was killed left. */
 	void (*sweep)(const struct attach_env *env);
 };
@@ -82,6 +87,9 @@ extern const struct attach_way attach_nbdfuse, attach_kernel_nbd;
 int attach_choose(const struct attach_env *env, const char *name, const struct attach_way **out,
 		  struct err *passed_over, struct err *err);
 void attach_sweep(const struct attach_env *env);
+
+/* Have the asker serve the fresh connections now. */
+int attach_give(const struct attach_env *env, struct attachment *a, struct err *err);
 
 /* @name as one path component: [A-Za-z0-9_-] and '.' but in front, the rest as %XX. -ENAMETOOLONG.
  */

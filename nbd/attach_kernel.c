@@ -2,14 +2,13 @@
 /* Attach by the kernel's own NBD client.
  *
  * The supervisor makes a pair of loopback TCP sockets for each queue; the kernel takes one end of
- * each, the worker the other, and the supervisor keeps hold of the worker's ends: a worker that
- * died leaves them open until they are shut here, and a successor gets them or new ones.
+ * each, the worker the other, and the supervisor keeps hold of the worker's ends and their ledgers.
+ * A worker that dies leaves them open, and its successor goes on where it was.
  *
- * A device whose connections are dead stands. A request that was sent on a dead connection waits
- * for TIMEOUT and is sent anew on a live one; a request that finds none alive waits for
- * DEAD_CONN_TIMEOUT. Both are a little more than the worker takes at most to answer a read, so
- * neither gives up on what is still being fetched, and a worker that comes back meanwhile costs a
- * reader time and no error.
+ * Connections that died all the same (the kernel gave one up, a ledger was refused) are made anew.
+ * Until then a request that was sent on a dead one waits for TIMEOUT and is sent anew on a live
+ * one; a request that finds none alive waits for DEAD_CONN_TIMEOUT. Both are a little more than the
+ * worker takes at most to answer a read, so neither gives up on what is still being fetched.
  *
  * In runtime_dir/attach/NAME/: nbd.json, device_note.h.
  */
@@ -231,6 +230,8 @@ static int attach_with(const struct attach_env *env, struct attachment *a, const
 	if (rc)
 		return rc;
 	rc = note_write(env, a, err);
+	if (!rc) /* whoever looks at a new device reads it: that must not hold up what follows */
+		rc = attach_give(env, a, err);
 	if (rc)
 		nbd_netlink_disconnect(env->kernel->netlink, a->index, NULL);
 	return rc;
@@ -302,12 +303,7 @@ static int kernel_detach(const struct attach_env *env, struct attachment *a, boo
 	return 0;
 }
 
-/* ---- after the worker, or a connection, died ---- */
-
-static void kernel_worker_died(const struct attach_env *env, struct attachment *a)
-{
-	links_cut(env->kernel, a);
-}
+/* ---- after a connection died ---- */
 
 /* New connections for the dead ones. The kernel takes as many as it has dead ones and drops the
  * others, which shows as their end; one that ends later is an event like any other. */
@@ -360,11 +356,9 @@ static int kernel_revive(const struct attach_env *env, struct attachment *a, str
 
 const struct attach_way attach_kernel_nbd = {
 	.name = "nbd",
-	.worker_revives = true,
 	.available = kernel_available,
 	.attach = kernel_attach,
 	.detach = kernel_detach,
 	.revive = kernel_revive,
-	.worker_died = kernel_worker_died,
 	.sweep = attach_kernel_sweep,
 };

@@ -12,6 +12,9 @@ void attach_kernel_free(struct attach_kernel *k); /* NULL is nothing */
 /* Polls readable when a connection died or the kernel said so. */
 int attach_kernel_events_fd(const struct attach_kernel *k);
 
+/* Drop the connections of @a that died; it is dead then. */
+void attach_kernel_look(struct attach_kernel *k, struct attachment *a);
+
 /* Take what happened: drop the dead connections of the list, mark their attachments dead, log. */
 void attach_kernel_events(struct attach_kernel *k, struct attachment *list, size_t n);
 

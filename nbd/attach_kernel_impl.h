@@ -18,7 +18,7 @@ int attach_kernel_ready(struct attach_kernel *k, struct err *err);
 
 /* kernel_links.c: the supervisor's ends */
 
-/* Watch and keep @fd as one more, fresh. It is closed when that fails. */
+/* Watch and keep @fd as one more, fresh, with a new ledger. It is closed when that fails. */
 int links_add(struct attach_kernel *k, struct attachment *a, int fd);
 
 /* Shut all down, so that the kernel and the worker see them end, and forget them. */

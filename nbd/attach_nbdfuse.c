@@ -4,8 +4,10 @@
  *
  * In runtime_dir/attach/NAME/: nbdfuse.pid (written by nbdfuse when its mount is up), device.json,
  * and one mount point a generation, mnt.N/img. A revival mounts the next generation beside the dead
- * one, swaps it under the loop device, then removes the old. nbdfuse never reconnects (1.14 aborts
- * at the first read after its server went), so each death of the worker asks for a revival.
+ * one, swaps it under the loop device, then removes the old.
+ *
+ * nbdfuse is given a connected socket, whose other end goes from worker to worker with its ledger:
+ * nbdfuse never reconnects (1.14 aborts at the first read after its server went), and so need not.
  *
  * This process never looks into the mount: loopdev_*() do in children with a bound.
  */
@@ -29,11 +31,12 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/mounts.h"
+#include "nbd/attach_kernel_impl.h"
 #include "nbd/loopdev.h"
+#include "nbd/tcp_pair.h"
 
 #define MOUNT_WAIT_MS 10000
 #define END_WAIT_MS   1000
-#define URI_MAX	      4096
 
 #define MOUNT_FORMAT "%s/mnt.%u"
 
@@ -92,7 +95,7 @@ static void sleep_ms(long ms)
 
 /* ---- nbdfuse ---- */
 
-static void nbdfuse_exec(const struct paths *p, const char *uri)
+static void nbdfuse_exec(const struct paths *p, int fd)
 {
 	sigset_t none;
 
@@ -101,11 +104,14 @@ static void nbdfuse_exec(const struct paths *p, const char *uri)
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
 	unsetenv("NOTIFY_SOCKET");
-	close_range(3, ~0U, 0);
+	if (dup2(fd, 3) != 3)
+		_exit(127);
+	fcntl(3, F_SETFD, 0); /* it was 3 already, perhaps */
+	close_range(4, ~0U, 0);
 	/* LOOP_CHANGE_FD compares lengths, and asks the old file's server for one unless the kernel
 	 * still holds it: a length never changes, and that server may be dead by then. */
 	execlp("nbdfuse", "nbdfuse", "-r", "-o", "attr_timeout=1000000000", "--pidfile",
-	       p->pid_file, p->image, uri, (char *)NULL);
+	       p->pid_file, p->image, "--fd", "3", (char *)NULL);
 	_exit(127);
 }
 
@@ -144,7 +150,8 @@ static void nbdfuse_end(pid_t pid, const char *mount)
 }
 
 /* The pid file appears when the mount is up. */
-static int nbdfuse_wait(const struct paths *p, pid_t pid, const char *name, struct err *err)
+static int nbdfuse_wait(const struct attach_env *env, const struct paths *p, pid_t pid,
+			const char *name, struct err *err)
 {
 	uint64_t end = clock_now_ns() + MOUNT_WAIT_MS * NSEC_PER_MSEC;
 	int status;
@@ -159,6 +166,10 @@ static int nbdfuse_wait(const struct paths *p, pid_t pid, const char *name, stru
 				       WIFSIGNALED(status) ? "by signal" : "with status",
 				       WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status),
 				       name);
+		if (env->asker_is_gone && env->asker_is_gone(env->asker)) {
+			nbdfuse_end(pid, p->mount);
+			return err_set(err, -EPIPE, "the worker died while nbdfuse began");
+		}
 		if (clock_now_ns() > end) {
 			nbdfuse_end(pid, p->mount);
 			return err_set(err, -ETIMEDOUT,
@@ -169,27 +180,49 @@ static int nbdfuse_wait(const struct paths *p, pid_t pid, const char *name, stru
 	}
 }
 
-/* Mount generation a->generation; sets a->pid. */
+/* The worker's end of a pair becomes the only link, and is given to the worker that asked. */
+static int link_make(const struct attach_env *env, struct attachment *a, int *nbdfuse_end,
+		     struct err *err)
+{
+	int ours, worker, rc = tcp_pairs_open(&ours, &worker, 1, err);
+
+	if (rc)
+		return rc;
+	links_cut(env->kernel, a);
+	rc = links_add(env->kernel, a, worker);
+	rc = rc ? err_set(err, rc, "out of memory") : attach_give(env, a, err);
+	if (rc)
+		close(ours);
+	else
+		*nbdfuse_end = ours;
+	return rc;
+}
+
+/* Mount generation a->generation; sets a->pid and the link. */
 static int nbdfuse_start(const struct attach_env *env, struct attachment *a, const struct paths *p,
 			 struct err *err)
 {
-	char uri[URI_MAX];
-	int rc;
+	int fd, rc;
 
-	if (attach_uri(env->nbd_socket, a->name, uri, sizeof(uri)))
-		return err_set(err, -ENAMETOOLONG, "the export's name is too long for a URI");
 	if (mkdir(p->mount, 0700) && errno != EEXIST)
 		return err_set(err, -errno, "%s: %s", p->mount, strerror(errno));
 	unlink(p->pid_file);
+	rc = link_make(env, a, &fd, err);
+	if (rc)
+		goto out;
 	a->pid = fork();
 	if (a->pid == 0)
-		nbdfuse_exec(p, uri);
-	if (a->pid < 0)
-		rc = err_set(err, -errno, "fork: %s", strerror(errno));
+		nbdfuse_exec(p, fd);
+	rc = a->pid < 0 ? -errno : 0;
+	close(fd);
+	if (rc)
+		err_set(err, rc, "fork: %s", strerror(-rc));
 	else
-		rc = nbdfuse_wait(p, a->pid, a->name, err);
+		rc = nbdfuse_wait(env, p, a->pid, a->name, err);
+out:
 	if (rc) {
 		a->pid = 0;
+		links_cut(env->kernel, a);
 		unmount(p->mount);
 	}
 	return rc;
@@ -243,6 +276,7 @@ static int nbdfuse_attach(const struct attach_env *env, struct attachment *a, st
 
 	a->generation = 0;
 	a->pid = 0;
+	a->queues = 1;
 	rc = paths_make(env, a, true, &p, err);
 	if (rc)
 		return rc;
@@ -261,6 +295,7 @@ static int nbdfuse_attach(const struct attach_env *env, struct attachment *a, st
 end:
 	nbdfuse_end(a->pid, p.mount);
 	a->pid = 0;
+	links_cut(env->kernel, a);
 remove:
 	dir_remove(p.dir);
 	return rc;
@@ -297,6 +332,7 @@ static int nbdfuse_detach(const struct attach_env *env, struct attachment *a, bo
 	}
 	nbdfuse_end(a->pid, p.mount);
 	a->pid = 0;
+	links_cut(env->kernel, a);
 	if (rc)
 		rc = loopdev_clear(a->index, err);
 	dir_remove(p.dir);
@@ -314,11 +350,15 @@ static int nbdfuse_revive(const struct attach_env *env, struct attachment *a, st
 	next.generation++;
 	paths_make(env, &next, false, &p, err);
 	rc = nbdfuse_start(env, &next, &p, err);
-	if (rc)
-		return rc;
-	rc = loopdev_change(a->index, p.image, err);
+	if (!rc) {
+		rc = loopdev_change(a->index, p.image, err);
+		if (rc) {
+			nbdfuse_end(next.pid, p.mount);
+			links_cut(env->kernel, &next);
+		}
+	}
 	if (rc) {
-		nbdfuse_end(next.pid, p.mount);
+		a->nlinks = a->fresh = 0; /* the old one was cut */
 		return rc;
 	}
 	nbdfuse_end(a->pid, old.mount);
@@ -467,6 +507,7 @@ static void nbdfuse_sweep(const struct attach_env *env)
 
 const struct attach_way attach_nbdfuse = {
 	.name = "nbdfuse",
+	.handshake = true,
 	.available = nbdfuse_available,
 	.attach = nbdfuse_attach,
 	.detach = nbdfuse_detach,

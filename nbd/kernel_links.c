@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The supervisor's hold on the worker's ends of a device's connections, and how their death is
- * noticed: the kernel shuts its end of a connection that it gives up, which the watch of each link
- * sees, and says so by netlink, which drops under load. Either alone is enough; after a drop every
- * device is looked at.
+ * noticed: the kernel, or nbdfuse, shuts its end of a connection that it gives up, which the watch
+ * of each link sees; the kernel also says so by netlink, which drops under load. Either alone is
+ * enough; after a drop every device is looked at.
  */
 #include <errno.h>
 #include <string.h>
@@ -12,6 +12,7 @@
 
 #include "base/log.h"
 #include "nbd/attach_kernel_impl.h"
+#include "nbd/ledger.h"
 #include "nbd/tcp_pair.h"
 
 #define EVENTS_A_TURN 64
@@ -19,12 +20,16 @@
 int links_add(struct attach_kernel *k, struct attachment *a, int fd)
 {
 	struct epoll_event e = {.events = EPOLLRDHUP, .data.fd = fd};
+	int ledger = a->nlinks < ATTACH_LINKS_MAX ? ledger_new(NULL) : -ENOMEM;
 
-	if (a->nlinks == ATTACH_LINKS_MAX || epoll_ctl(k->epoll, EPOLL_CTL_ADD, fd, &e)) {
+	if (ledger < 0 || epoll_ctl(k->epoll, EPOLL_CTL_ADD, fd, &e)) {
 		shutdown(fd, SHUT_RDWR);
 		close(fd);
+		if (ledger >= 0)
+			close(ledger);
 		return -ENOMEM;
 	}
+	a->ledgers[a->nlinks] = ledger;
 	a->links[a->nlinks++] = fd;
 	a->fresh++;
 	return 0;
@@ -36,10 +41,12 @@ static void link_remove(struct attach_kernel *k, struct attachment *a, uint32_t 
 	epoll_ctl(k->epoll, EPOLL_CTL_DEL, a->links[i], NULL);
 	shutdown(a->links[i], SHUT_RDWR);
 	close(a->links[i]);
+	close(a->ledgers[i]);
 	if (i >= a->nlinks - a->fresh)
 		a->fresh--;
 	a->nlinks--;
 	memmove(&a->links[i], &a->links[i + 1], (a->nlinks - i) * sizeof(a->links[0]));
+	memmove(&a->ledgers[i], &a->ledgers[i + 1], (a->nlinks - i) * sizeof(a->ledgers[0]));
 }
 
 void links_cut(struct attach_kernel *k, struct attachment *a)
@@ -74,7 +81,7 @@ static bool is_kernels(const struct attachment *a)
 	return a->way == &attach_kernel_nbd;
 }
 
-static void look_at(struct attach_kernel *k, struct attachment *a)
+void attach_kernel_look(struct attach_kernel *k, struct attachment *a)
 {
 	uint32_t died = links_drop_dead(k, a);
 
@@ -91,7 +98,7 @@ static void look_at_index(void *arg, int index)
 
 	for (size_t i = 0; i < l->n; i++)
 		if (is_kernels(&l->list[i]) && l->list[i].index == index)
-			look_at(l->k, &l->list[i]);
+			attach_kernel_look(l->k, &l->list[i]);
 }
 
 static void look_at_fd(struct look *l, int fd)
@@ -99,7 +106,7 @@ static void look_at_fd(struct look *l, int fd)
 	for (size_t i = 0; i < l->n; i++)
 		for (uint32_t j = 0; j < l->list[i].nlinks; j++)
 			if (l->list[i].links[j] == fd) {
-				look_at(l->k, &l->list[i]);
+				attach_kernel_look(l->k, &l->list[i]);
 				return;
 			}
 }
@@ -114,7 +121,7 @@ static void look_at_all(struct look *l)
 
 		if (!is_kernels(a))
 			continue;
-		look_at(l->k, a);
+		attach_kernel_look(l->k, a);
 		if (nbd_netlink_status(l->k->netlink, a->index, NULL) != 0)
 			continue;
 		a->dead = true;

@@ -158,23 +158,28 @@ static struct supervisor {
 
 static atomic_int adopted;
 
-int exports_adopt(struct exports *x, const char *name, const int *fds, uint32_t n)
+int exports_adopt(struct exports *x, const char *name, const struct privileged_links *l)
 {
 	(void)x;
 	assert_string_equal(name, "one");
-	for (uint32_t i = 0; i < n; i++)
-		assert_int_equal(close(fds[i]), 0);
-	atomic_fetch_add(&adopted, (int)n);
+	for (uint32_t i = 0; i < l->n; i++)
+		assert_int_equal(close(l->fd[i]) | close(l->ledger[i]), 0);
+	atomic_fetch_add(&adopted, (int)l->n);
 	return 0;
+}
+
+void exports_adopt_early(void *exports, const char *name, const struct privileged_links *l)
+{
+	exports_adopt(exports, name, l);
 }
 
 static void boss_reply(const struct supervisor_reply *r)
 {
 	union {
 		struct cmsghdr header;
-		char room[CMSG_SPACE(2 * sizeof(int))];
+		char room[CMSG_SPACE(4 * sizeof(int))];
 	} control_room = {0};
-	int fds[2] = {0, 0};
+	int fds[4] = {0};
 	struct iovec iov = {(void *)r, sizeof(*r)};
 	struct msghdr m = {.msg_iov = &iov, .msg_iovlen = 1};
 
@@ -208,7 +213,7 @@ static void *boss_run(void *arg)
 		strcpy(r.way, "nbdfuse");
 		if (q.op == SUPERVISOR_ATTACH)
 			boss.attach = q;
-		r.nfds = boss.sends_fds && q.op == SUPERVISOR_ATTACH ? 2 : 0;
+		r.nfds = boss.sends_fds && q.op == SUPERVISOR_ATTACH ? 4 : 0;
 		boss_reply(&r);
 	}
 	return NULL;

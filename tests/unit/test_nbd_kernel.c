@@ -144,7 +144,7 @@ static void fresh_links_are_the_last_ones(void **state)
 {
 	struct attachment a = {.way = &attach_kernel_nbd, .queues = 3};
 	struct attach_kernel *k;
-	int kernel[3], worker[3];
+	int kernel[3], worker[3], ledger;
 
 	(void)state;
 	assert_int_equal(attach_kernel_new(&k, NULL), 0);
@@ -154,11 +154,13 @@ static void fresh_links_are_the_last_ones(void **state)
 	links_add(k, &a, worker[1]);
 	links_add(k, &a, worker[2]);
 	assert_int_equal(a.fresh, 2);
+	ledger = a.ledgers[2];
 	close(kernel[1]); /* one of the fresh ones is not taken */
 	assert_int_equal(links_drop_dead(k, &a), 1);
 	assert_int_equal(a.fresh, 1);
 	assert_int_equal(a.links[a.nlinks - a.fresh], worker[2]);
-	close(kernel[0]); /* and an old one ends */
+	assert_int_equal(a.ledgers[a.nlinks - a.fresh], ledger); /* each stays with its socket */
+	close(kernel[0]);					 /* and an old one ends */
 	assert_int_equal(links_drop_dead(k, &a), 1);
 	assert_int_equal(a.fresh, 1);
 	assert_int_equal(a.nlinks, 1);

@@ -5,11 +5,13 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <cmocka.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <supervisor_protocol.h>
@@ -77,9 +79,35 @@ struct fake {
 	int fd, requests;
 	bool stale_first; /* a reply to someone who no longer waits comes before */
 	bool hangs_up;
+	uint32_t interim; /* descriptors that come before the answer to an attach */
 	int code;
 	pthread_t thread;
 };
+
+/* Sockets and ledgers are told apart by their files: /dev/zero, then /dev/null. */
+static void fake_interim(const struct fake *f, struct supervisor_reply r)
+{
+	union {
+		struct cmsghdr header;
+		char room[CMSG_SPACE(4 * sizeof(int))];
+	} control = {0};
+	int fds[4];
+	struct iovec iov = {&r, sizeof(r)};
+	struct msghdr m = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control};
+
+	for (uint32_t i = 0; i < f->interim; i++)
+		fds[i] = open(i < f->interim / 2 ? "/dev/zero" : "/dev/null", O_RDWR);
+	r.flags = SUPERVISOR_REPLY_INTERIM | SUPERVISOR_REPLY_HANDSHAKE;
+	r.nfds = f->interim;
+	m.msg_controllen = CMSG_SPACE(f->interim * sizeof(int));
+	control.header = (struct cmsghdr){.cmsg_len = CMSG_LEN(f->interim * sizeof(int)),
+					  .cmsg_level = SOL_SOCKET,
+					  .cmsg_type = SCM_RIGHTS};
+	memcpy(CMSG_DATA(&control.header), fds, f->interim * sizeof(int));
+	assert_int_equal(sendmsg(f->fd, &m, MSG_NOSIGNAL), sizeof(r));
+	for (uint32_t i = 0; i < f->interim; i++)
+		close(fds[i]);
+}
 
 static void fake_answer(struct fake *f, const struct supervisor_request *q)
 {
@@ -91,6 +119,8 @@ static void fake_answer(struct fake *f, const struct supervisor_request *q)
 		send(f->fd, &r, sizeof(r), MSG_NOSIGNAL);
 	}
 	r.id = q->id;
+	if (f->interim && q->op == SUPERVISOR_ATTACH)
+		fake_interim(f, r);
 	r.code = f->code;
 	strcpy(r.device, f->code ? "" : "/dev/loop3");
 	strcpy(r.way, "nbdfuse");
@@ -143,7 +173,67 @@ static void an_attach_gets_its_device_and_way(void **state)
 	assert_int_equal(privileged_attach(fd, &d, &err), 0);
 	assert_string_equal(d.device, "/dev/loop3");
 	assert_string_equal(d.way_used, "nbdfuse");
-	assert_int_equal(d.nfds, 0);
+	assert_int_equal(d.links.n, 0);
+	fake_stop(&f, fd);
+}
+
+static bool is_device(int fd, const char *path)
+{
+	struct stat a, b;
+
+	return !fstat(fd, &a) && !stat(path, &b) && a.st_rdev == b.st_rdev;
+}
+
+static uint32_t served_early;
+
+static void serve_early(void *arg, const char *name, const struct privileged_links *l)
+{
+	assert_ptr_equal(arg, &served_early);
+	assert_string_equal(name, "one");
+	assert_true(l->handshake);
+	for (uint32_t i = 0; i < l->n; i++) {
+		assert_true(is_device(l->fd[i], "/dev/zero"));
+		assert_true(is_device(l->ledger[i], "/dev/null"));
+		close(l->fd[i]);
+		close(l->ledger[i]);
+	}
+	served_early += l->n;
+}
+
+static int next_fd(void)
+{
+	int fd = dup(0);
+
+	close(fd);
+	return fd;
+}
+
+static void connections_before_the_answer_are_served_and_the_answer_is_waited_for(void **state)
+{
+	struct fake f = {.interim = 4};
+	int fd = fake_start(&f), next;
+	struct privileged_device d = {.name = "one",
+				      .way = "auto",
+				      .identity = "",
+				      .index = -1,
+				      .serve = serve_early,
+				      .arg = &served_early};
+	struct err err = {0};
+
+	(void)state;
+	served_early = 0;
+	next = next_fd();
+	assert_int_equal(privileged_attach(fd, &d, &err), 0);
+	assert_int_equal(served_early, 2);
+	assert_string_equal(d.device, "/dev/loop3");
+	assert_int_equal(d.links.n, 0);
+	f.interim = 3; /* a socket without a ledger */
+	assert_int_equal(privileged_attach(fd, &d, &err), 0);
+	assert_int_equal(served_early, 2);
+	d.serve = NULL;
+	f.interim = 4;
+	assert_int_equal(privileged_attach(fd, &d, &err), 0);
+	assert_int_equal(next_fd(), next); /* those that nobody takes are closed */
 	fake_stop(&f, fd);
 }
 
@@ -254,6 +344,8 @@ int main(void)
 		cmocka_unit_test(a_request_that_is_not_ours_is_refused),
 		cmocka_unit_test(a_text_without_an_end_is_refused),
 		cmocka_unit_test(an_attach_gets_its_device_and_way),
+		cmocka_unit_test(
+			connections_before_the_answer_are_served_and_the_answer_is_waited_for),
 		cmocka_unit_test(a_refusal_carries_the_supervisors_words),
 		cmocka_unit_test(a_supervisor_that_hangs_up_is_an_error_and_not_a_wait),
 		cmocka_unit_test(names_too_long_are_never_sent),

@@ -240,7 +240,7 @@ static int attach_take(struct api *a, const struct privileged_device *d, struct 
 		       struct err *err)
 {
 	struct tuner_device t;
-	int rc = d->nfds ? exports_adopt(a->exports, e->name, d->fds, d->nfds) : 0;
+	int rc = exports_adopt(a->exports, e->name, &d->links);
 
 	if (!rc)
 		rc = exports_set_device(a->exports, e->name, d->device, d->way_used);
@@ -265,7 +265,9 @@ static int attach(struct api *a, const struct add_request *q, struct export_info
 				      .identity = e->digest,
 				      .len = export_device_len(e),
 				      .queues = q->queues,
-				      .index = q->index};
+				      .index = q->index,
+				      .serve = exports_adopt_early,
+				      .arg = a->exports};
 	int rc;
 
 	if (a->supervisor_fd < 0)

@@ -80,7 +80,18 @@ static void text_put(struct supervisor_reply *r, const char *text)
 	memcpy(r->text, text, strnlen(text, sizeof(r->text) - 1));
 }
 
-/* The worker's ends of new connections go with the reply. */
+void answer_links(const struct attachment *a, struct supervisor_reply *r, struct answer_fds *fds)
+{
+	uint32_t first = a->nlinks - a->fresh;
+
+	r->nfds = 2 * a->fresh;
+	if (a->way->handshake)
+		r->flags |= SUPERVISOR_REPLY_HANDSHAKE;
+	memcpy(fds->fd, &a->links[first], a->fresh * sizeof(int));
+	memcpy(&fds->fd[a->fresh], &a->ledgers[first], a->fresh * sizeof(int));
+}
+
+/* The worker's ends of connections that it has not got yet go with the reply. */
 static void answer_attach(struct devices *d, const struct supervisor_request *q,
 			  struct supervisor_reply *r, struct answer_fds *fds, struct err *err)
 {
@@ -100,8 +111,8 @@ static void answer_attach(struct devices *d, const struct supervisor_request *q,
 	strcpy(r->device, a->device);
 	strncpy(r->way, a->way->name, sizeof(r->way) - 1);
 	text_put(r, passed_over.text);
-	r->nfds = a->fresh;
-	memcpy(fds->fd, &a->links[a->nlinks - a->fresh], a->fresh * sizeof(int));
+	r->value[0] = devices_missing(a);
+	answer_links(a, r, fds);
 }
 
 /* Attach or detach; a device that is no longer the export's is not watched any longer. */

@@ -17,6 +17,9 @@ struct answer_fds {
 void answer_request(struct devices *d, struct loader *observer, const struct supervisor_request *q,
 		    struct supervisor_reply *r, struct answer_fds *fds);
 
+/* Connections of the device that the worker has not got yet, into the reply. */
+void answer_links(const struct attachment *a, struct supervisor_reply *r, struct answer_fds *fds);
+
 void answer_error(struct supervisor_reply *r, const struct err *err);
 
 /* -EAGAIN when the worker does not read. */

@@ -177,43 +177,58 @@ static int attach_new(struct devices *d, const struct device_wish *w, struct att
 	return 0;
 }
 
+uint32_t devices_missing(const struct attachment *a)
+{
+	uint32_t all = a->queues ? a->queues : 1;
+
+	return a->nlinks < all ? all - a->nlinks : 0;
+}
+
+/* The one that stands, as it is now. */
+static int attach_again(struct devices *d, struct attachment *a, const struct device_wish *w,
+			struct err *err)
+{
+	int rc = image_check(a, w, err);
+
+	if (rc)
+		return rc;
+	attach_kernel_look(d->env.kernel, a);
+	if (!a->dead || a->fresh)
+		return 0;
+	if (w->revive && a->given_up)
+		return err_set(err, -EIO, "its helper ended as soon as it had begun");
+	return revive(d, a, err);
+}
+
 int devices_attach(struct devices *d, const struct device_wish *w, struct attachment **out,
 		   struct err *passed_over, struct err *err)
 {
 	struct attachment *a = find(d, w->name);
-	int rc = 0;
+	int rc;
 
 	*passed_over = (struct err){0};
 	if (!a && w->revive)
 		return err_set(err, -ENOENT, "no device is attached to export '%s'", w->name);
-	if (a && w->index >= 0 && (a->way != &attach_kernel_nbd || a->index != w->index))
+	if (!a)
+		return attach_new(d, w, out, passed_over, err);
+	if (w->index >= 0 && (a->way != &attach_kernel_nbd || a->index != w->index))
 		return err_set(err, -EBUSY, "export '%s' is attached as %s: detach it first",
 			       w->name, a->device);
-	if (a && a->way == &attach_kernel_nbd)
-		rc = image_check(a, w, err);
-	if (rc)
+	rc = attach_again(d, a, w, err);
+	if (!rc)
+		*out = a;
+	if (!rc || w->revive || rc == -ESTALE)
 		return rc;
-	if (a && a->dead)
-		rc = revive(d, a, err);
-	if (a && (!rc || w->revive)) {
-		*out = rc ? NULL : a;
-		return rc;
-	}
-	rc = a ? clean(d, a, err) : 0;
+	rc = clean(d, a, err);
 	return rc ? rc : attach_new(d, w, out, passed_over, err);
 }
 
-void devices_sent(struct devices *d, const char *name, bool arrived)
+void devices_sent(struct devices *d, const char *name)
 {
 	struct attachment *a = find(d, name);
 
-	if (!a)
-		return;
-	if (!arrived && a->fresh && a->way->worker_died) {
-		a->way->worker_died(&d->env, a);
-		a->dead = true;
-	}
-	a->fresh = 0;
+	if (a)
+		a->fresh = 0;
 }
 
 int devices_detach(struct devices *d, const char *name, bool force, struct err *err)
@@ -236,12 +251,8 @@ int devices_detach(struct devices *d, const char *name, bool force, struct err *
 void devices_worker_died(struct devices *d)
 {
 	for (size_t i = 0; i < d->n; i++) {
-		struct attachment *a = &d->list[i];
-
-		a->dead = true;
-		a->given_up = false;
-		if (a->way->worker_died)
-			a->way->worker_died(&d->env, a);
+		d->list[i].fresh = d->list[i].nlinks;
+		d->list[i].given_up = false;
 	}
 }
 
@@ -253,20 +264,6 @@ int devices_read_ahead(struct devices *d, const char *name, uint64_t kb, uint64_
 	if (!a)
 		return err_set(err, -ENOENT, "no device is attached to export '%s'", name);
 	return device_read_ahead(a->device + strlen("/dev/"), kb, now, err);
-}
-
-void devices_revive(struct devices *d)
-{
-	for (size_t i = 0; i < d->n; i++) {
-		struct attachment *a = &d->list[i];
-		struct err err = {0};
-
-		if (!a->dead || a->given_up || a->way->worker_revives || !revive(d, a, &err))
-			continue;
-		a->given_up = true;
-		log_error("attach", "the device is dead: detach it and attach again",
-			  "device=%s export=%s why=\"%s\"", a->device, a->name, err.text);
-	}
 }
 
 void devices_child_died(struct devices *d, pid_t pid)

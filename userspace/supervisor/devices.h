@@ -28,17 +28,25 @@ struct device_wish {
 	bool revive;	 /* only one that stands already */
 };
 
-/* Strings stay the configuration's. */
+/* Strings stay the configuration's. Whoever answers a worker sets d->env's asker. */
 int devices_open(struct devices *d, const struct config *cfg, struct err *err);
 void devices_close(struct devices *d);
 
 /* A device on the export: the one that stands, a dead one brought back, or a new one. *out is valid
  * until the next call. *passed_over says why "auto" did not take the first way (code 0: it did).
+ *
+ * Connections that live and that the worker has not got yet come before all else: then nothing is
+ * brought back in this call, so that no device of a new worker waits for another's, and
+ * devices_missing() tells whether to ask again.
+ *
  * -ENOENT: none stands, and only that was asked for; -ESTALE: it stands for another image. */
 int devices_attach(struct devices *d, const struct device_wish *w, struct attachment **out,
 		   struct err *passed_over, struct err *err);
-/* The worker was sent, or could not be sent, the new connections of the last attach. */
-void devices_sent(struct devices *d, const char *name, bool arrived);
+/* The worker was sent all connections of the device. */
+void devices_sent(struct devices *d, const char *name);
+
+/* Connections of the device that are dead. */
+uint32_t devices_missing(const struct attachment *a);
 
 /* @name: of the export, or of the device. */
 int devices_detach(struct devices *d, const char *name, bool force, struct err *err);
@@ -46,11 +54,8 @@ int devices_detach(struct devices *d, const char *name, bool force, struct err *
 /* The device on the export, by the name of either, or NULL. */
 const struct attachment *devices_find(struct devices *d, const char *name);
 
-/* The worker's connections are gone: reads of every device fail until devices_revive(). */
+/* The next worker has to get all connections: readers wait for it. */
 void devices_worker_died(struct devices *d);
-
-/* Bring the dead ones back; what cannot be brought back stays dead and is logged. */
-void devices_revive(struct devices *d);
 
 /* read_ahead_kb of the export's device: set unless @kb is UINT64_MAX, and told. -ENOENT. */
 int devices_read_ahead(struct devices *d, const char *name, uint64_t kb, uint64_t *now,

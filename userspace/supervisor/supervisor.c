@@ -109,8 +109,6 @@ static void reap(struct supervisor *s)
 		else
 			devices_child_died(&s->devices, pid);
 	}
-	if (s->ready && !s->stopping) /* a helper that died alone comes back at once */
-		devices_revive(&s->devices);
 }
 
 static void stop(struct supervisor *s, int signo)
@@ -144,6 +142,43 @@ static void answer(struct supervisor *s, const struct supervisor_request *q,
 	}
 }
 
+/* Who waits for an answer. */
+struct asker {
+	int channel;
+	uint32_t id;
+};
+
+static int asker_give(void *arg, struct attachment *a)
+{
+	const struct asker *k = arg;
+	struct supervisor_reply r = {.magic = SUPERVISOR_MAGIC,
+				     .version = SUPERVISOR_VERSION,
+				     .id = k->id,
+				     .flags = SUPERVISOR_REPLY_INTERIM};
+	struct answer_fds fds;
+	int rc;
+
+	answer_links(a, &r, &fds);
+	rc = answer_send(k->channel, &r, &fds);
+	if (!rc)
+		a->fresh = 0;
+	return rc;
+}
+
+static bool asker_is_gone(void *arg)
+{
+	struct pollfd p = {.fd = ((struct asker *)arg)->channel};
+
+	return poll(&p, 1, 0) > 0 && (p.revents & (POLLHUP | POLLERR));
+}
+
+static void asker_set(struct supervisor *s, struct asker *k)
+{
+	s->devices.env.give = k ? asker_give : NULL;
+	s->devices.env.asker_is_gone = k ? asker_is_gone : NULL;
+	s->devices.env.asker = k;
+}
+
 static void on_request(struct supervisor *s)
 {
 	struct supervisor_request q;
@@ -165,18 +200,19 @@ static void on_request(struct supervisor *s)
 		return;
 	}
 	r.id = q.id;
+	asker_set(s, &(struct asker){s->worker.channel, q.id});
 	answer(s, &q, &r, &fds);
+	asker_set(s, NULL);
 	rc = answer_send(s->worker.channel, &r, &fds);
 	if (rc)
 		log_warn("supervisor", "the worker takes no reply", "why=\"%s\"", strerror(-rc));
-	if (q.op == SUPERVISOR_ATTACH && !r.code)
-		devices_sent(&s->devices, q.name, !rc);
+	if (q.op == SUPERVISOR_ATTACH && !r.code && !rc)
+		devices_sent(&s->devices, q.name);
 	if (q.op == SUPERVISOR_READY && s->ready) {
 		log_info("supervisor", "serving", "nbd=%s control=%s restarts=%u",
 			 s->cfg.nbd_socket, s->cfg.control_socket, s->in.restarts);
 		sd_notifyf(0, "READY=1\nSTATUS=serving; the worker was restarted %u times",
 			   s->in.restarts);
-		devices_revive(&s->devices);
 	}
 }
 

@@ -33,24 +33,37 @@ struct adopter {
 	bool stopping;
 };
 
-int exports_adopt(struct exports *x, const char *name, const int *fds, uint32_t n)
+int exports_adopt(struct exports *x, const char *name, const struct privileged_links *l)
 {
 	struct nbd_export *e = x->server ? x->directory.find(&x->directory, name) : NULL;
-	int rc = e ? 0 : -ENOENT;
+	int rc = e ? 0 : -ENOENT, one;
 
-	for (uint32_t i = 0; i < n; i++) {
-		struct nbd_link link = {.fd = fds[i], .ledger = -1};
+	for (uint32_t i = 0; i < l->n; i++) {
+		struct nbd_link link = {
+			.fd = l->fd[i], .ledger = l->ledger[i], .handshake = l->handshake};
 
-		if (e && nbd_server_adopt(x->server, &link, e)) {
-			rc = -ENOMEM;
-		} else if (!e) {
-			shutdown(fds[i], SHUT_RDWR);
-			close(fds[i]);
+		if (e) {
+			one = nbd_server_adopt(x->server, &link, e);
+			rc = one ? one : rc;
+		} else {
+			shutdown(l->fd[i], SHUT_RDWR);
+			close(l->fd[i]);
+			close(l->ledger[i]);
 		}
 	}
 	if (e)
 		e->ops->unref(e);
 	return rc;
+}
+
+/* One that can't be served was shut, which the supervisor sees. */
+void exports_adopt_early(void *exports, const char *name, const struct privileged_links *l)
+{
+	int rc = exports_adopt(exports, name, l);
+
+	if (rc)
+		log_warn("worker", "connections of a new device are not served",
+			 "export=%s why=\"%s\"", name, strerror(-rc));
 }
 
 /* Under the lock. */
@@ -79,9 +92,15 @@ void adopter_lost(void *adopter, const char *export_name)
 	pthread_mutex_unlock(&a->lock);
 }
 
-static int revive(struct adopter *a, const char *name, struct err *err)
+/* *missing: connections that are dead. */
+static int revive(struct adopter *a, const char *name, uint32_t *missing, struct err *err)
 {
-	struct privileged_device d = {.name = name, .way = "", .index = -1, .revive = true};
+	struct privileged_device d = {.name = name,
+				      .way = "",
+				      .index = -1,
+				      .revive = true,
+				      .serve = exports_adopt_early,
+				      .arg = a->exports};
 	struct export_info e;
 	int rc = exports_find(a->exports, name, &e, err);
 
@@ -92,24 +111,25 @@ static int revive(struct adopter *a, const char *name, struct err *err)
 	rc = privileged_attach(a->supervisor_fd, &d, err);
 	if (rc)
 		return rc;
-	if (d.nfds)
-		log_info("worker", "new connections of a device", "export=%s device=%s n=%u", name,
-			 d.device, d.nfds);
-	rc = exports_adopt(a->exports, name, d.fds, d.nfds);
+	*missing = d.missing;
+	rc = exports_adopt(a->exports, name, &d.links);
 	return rc ? err_set(err, rc, "adopting its connections: %s", strerror(-rc)) : 0;
 }
 
 static bool may_pass(int rc)
 {
-	return rc == -ETIMEDOUT || rc == -ENOMEM || rc == -EAGAIN;
+	return rc == -ETIMEDOUT || rc == -ENOMEM || rc == -EAGAIN || rc == -EBADMSG;
 }
 
 /* True: try again later. */
 static bool revive_lost(struct adopter *a, struct lost *l)
 {
 	struct err err = {0};
-	int rc = revive(a, l->name, &err);
+	uint32_t missing = 0;
+	int rc = revive(a, l->name, &missing, &err);
 
+	if (!rc && missing)
+		rc = -EAGAIN;
 	if (!rc || rc == -ENOENT || rc == -ESHUTDOWN) /* detached, or all of us end */
 		return false;
 	if (may_pass(rc) && ++l->tries < RETRIES)
@@ -208,13 +228,15 @@ void adopter_take_over(struct adopter *a)
 		return;
 	for (size_t i = 0; i < n; i++) {
 		struct err err = {0};
+		uint32_t missing = 0;
+		int rc = e[i].device[0] ? revive(a, e[i].name, &missing, &err) : -ENOENT;
 
-		if (!e[i].device[0] || strcmp(e[i].way, "nbd") != 0)
-			continue;
-		if (revive(a, e[i].name, &err))
-			log_error("worker", "a device stays without its connections",
+		if (rc && rc != -ENOENT)
+			log_error("worker", "connections of a device were not taken over",
 				  "export=%s device=%s why=\"%s\"", e[i].name, e[i].device,
 				  err.text);
+		if (missing || (rc && may_pass(rc)))
+			adopter_lost(a, e[i].name);
 	}
 	free(e);
 }

@@ -5,6 +5,7 @@
 #define WORKER_ADOPT_H
 
 #include "worker/exports.h"
+#include "worker/privileged.h"
 
 struct adopter;
 
@@ -16,11 +17,16 @@ void adopter_stop(struct adopter *a); /* NULL is nothing */
  * server. */
 void adopter_lost(void *adopter, const char *export_name);
 
-/* Each export of the table that has a device of this kind: from the worker before. */
+/* The connections of all devices of the table, from the worker before; then, on the adopter's
+ * thread, new ones for those that are dead. Waits for the supervisor, once a device. */
 void adopter_take_over(struct adopter *a);
 
-/* Serve the export on the connected sockets, which are this call's from now on. -ENOENT, -ENOMEM.
- */
-int exports_adopt(struct exports *x, const char *name, const int *fds, uint32_t n);
+/* Serve the export on the connections, which are this call's from now on: all that can be. -ENOENT;
+ * -ENOMEM; -EBADMSG: a ledger does not fit its socket, which was shut (the adopter asks for a new
+ * one when it hears adopter_lost()). */
+int exports_adopt(struct exports *x, const char *name, const struct privileged_links *l);
+
+/* The same as privileged_device.serve; @exports is a struct exports. */
+void exports_adopt_early(void *exports, const char *name, const struct privileged_links *l);
 
 #endif

@@ -78,9 +78,38 @@ static int reply_wait(int fd, uint32_t id, struct supervisor_reply *reply, int *
 	}
 }
 
-/* @fds (SUPERVISOR_FDS_MAX) may be NULL where the reply brings none. */
-static int ask(int fd, struct supervisor_request *q, struct supervisor_reply *reply, int *fds,
-	       struct err *err)
+static void links_take(const struct supervisor_reply *reply, const int *fds,
+		       struct privileged_links *out)
+{
+	out->n = reply->nfds / 2;
+	out->handshake = reply->flags & SUPERVISOR_REPLY_HANDSHAKE;
+	memcpy(out->fd, fds, out->n * sizeof(int));
+	memcpy(out->ledger, fds + out->n, out->n * sizeof(int));
+}
+
+/* The last reply to @id; connections that come before it are served by @d (may be NULL). */
+static int reply_last(int fd, uint32_t id, const struct privileged_device *d,
+		      struct supervisor_reply *reply, int *fds)
+{
+	int rc;
+
+	while (!(rc = reply_wait(fd, id, reply, fds)) &&
+	       (reply->flags & SUPERVISOR_REPLY_INTERIM)) {
+		struct privileged_links l;
+
+		if (!d || !d->serve || reply->nfds % 2 || reply->nfds > SUPERVISOR_FDS_MAX) {
+			close_all(fds, reply->nfds);
+			continue;
+		}
+		links_take(reply, fds, &l);
+		d->serve(d->arg, d->name, &l);
+	}
+	return rc;
+}
+
+/* @fds (SUPERVISOR_FDS_MAX) may be NULL where the reply brings none, @d for all but an attach. */
+static int ask_for(int fd, struct supervisor_request *q, const struct privileged_device *d,
+		   struct supervisor_reply *reply, int *fds, struct err *err)
 {
 	int scratch[SUPERVISOR_FDS_MAX], rc = 0;
 
@@ -91,7 +120,7 @@ static int ask(int fd, struct supervisor_request *q, struct supervisor_reply *re
 	if (send(fd, q, sizeof(*q), MSG_NOSIGNAL) != (ssize_t)sizeof(*q))
 		rc = -errno;
 	else
-		rc = reply_wait(fd, q->id, reply, fds ? fds : scratch);
+		rc = reply_last(fd, q->id, d, reply, fds ? fds : scratch);
 	pthread_mutex_unlock(&lock);
 	if (rc)
 		return err_set(err, rc, "the supervisor does not answer: %s", strerror(-rc));
@@ -102,6 +131,12 @@ static int ask(int fd, struct supervisor_request *q, struct supervisor_reply *re
 	if (reply->code)
 		return err_set(err, reply->code, "%s", reply->text);
 	return 0;
+}
+
+static int ask(int fd, struct supervisor_request *q, struct supervisor_reply *reply, int *fds,
+	       struct err *err)
+{
+	return ask_for(fd, q, NULL, reply, fds, err);
 }
 
 static int name_put(struct supervisor_request *q, const char *name, struct err *err)
@@ -121,7 +156,7 @@ int privileged_attach(int fd, struct privileged_device *d, struct err *err)
 				       .index = d->index,
 				       .value = {d->len}};
 	struct supervisor_reply reply;
-	int rc = name_put(&q, d->name, err);
+	int fds[SUPERVISOR_FDS_MAX], rc = name_put(&q, d->name, err);
 
 	if (rc)
 		return rc;
@@ -132,10 +167,15 @@ int privileged_attach(int fd, struct privileged_device *d, struct err *err)
 			       SUPERVISOR_LINKS_MAX);
 	strcpy(q.way, d->way);
 	strncpy(q.identity, d->identity, sizeof(q.identity) - 1);
-	rc = ask(fd, &q, &reply, d->fds, err);
+	rc = ask_for(fd, &q, d, &reply, fds, err);
 	if (rc)
 		return rc;
-	d->nfds = reply.nfds;
+	if (reply.nfds % 2) {
+		close_all(fds, reply.nfds);
+		return err_set(err, -EBADMSG, "the supervisor sent connections without ledgers");
+	}
+	links_take(&reply, fds, &d->links);
+	d->missing = (uint32_t)reply.value[0];
 	memcpy(d->device, reply.device, sizeof(reply.device));
 	memcpy(d->way_used, reply.way, sizeof(reply.way));
 	memcpy(d->passed_over, reply.text, sizeof(reply.text));

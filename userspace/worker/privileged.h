@@ -14,6 +14,13 @@
 
 #define PRIVILEGED_WAIT_MS 40000
 
+/* Connections to serve: who takes them owns their descriptors. */
+struct privileged_links {
+	uint32_t n;
+	bool handshake; /* their client begins with one */
+	int fd[SUPERVISOR_LINKS_MAX], ledger[SUPERVISOR_LINKS_MAX];
+};
+
 struct privileged_device {
 	/* asked for */
 	const char *name;     /* of the export */
@@ -22,16 +29,18 @@ struct privileged_device {
 	uint64_t len;	      /* bytes, a multiple of 4,096 */
 	uint32_t queues;      /* 0 = as the supervisor sees fit */
 	int32_t index;	      /* of the device wanted, -1 = any */
-	bool revive;	      /* only one that stands: its dead connections anew */
+	bool revive;	      /* only one that stands: connections that this worker has not got, or
+			       * the dead ones anew */
+	/* Takes connections that have to be served before the answer comes. Asks the supervisor for
+	 * nothing. */
+	void (*serve)(void *arg, const char *name, const struct privileged_links *l);
+	void *arg;
 	/* given */
 	char device[SUPERVISOR_DEVICE_LEN];
 	char way_used[SUPERVISOR_WAY_LEN];
 	char passed_over[SUPERVISOR_TEXT_LEN]; /* why "auto" did not take its first way, or "" */
-	/* Connected sockets, the caller's from now on, on which the kernel's requests arrive with
-	 * no handshake before them. None when the way connects through the NBD socket, and none
-	 * when the device stood already and its connections live. */
-	int fds[SUPERVISOR_FDS_MAX];
-	uint32_t nfds;
+	struct privileged_links links;	       /* none when the worker has them all */
+	uint32_t missing;		       /* connections that are dead: ask again */
 };
 
 /* Put a device on an export that is served. An export that has one gets the same again; one whose
