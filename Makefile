@@ -12,11 +12,10 @@ CC      ?= gcc
 BUILD   := build
 VERSION := 0.1.0
 
-# The supervisor and the CLI are programs; everything else is one archive that both and the tests link.
-PROGRAM_DIRS := userspace/cli userspace/supervisor
-LIB_SRC  := $(filter-out $(addsuffix /%,$(PROGRAM_DIRS)),$(wildcard userspace/*/*.c nbd/*.c))
+# The CLI and cairnd's main are programs; everything else is one archive that both and the tests link.
 CLI_SRC  := $(wildcard userspace/cli/*.c)
-SUP_SRC  := $(wildcard userspace/supervisor/*.c)
+SUP_SRC  := userspace/supervisor/main.c
+LIB_SRC  := $(filter-out $(CLI_SRC) $(SUP_SRC),$(wildcard userspace/*/*.c nbd/*.c))
 UNIT_SRC := $(wildcard tests/unit/test_*.c)
 
 PKGS     := libcurl libmicrohttpd libcjson inih libcrypto liburing libsystemd \

@@ -10,47 +10,10 @@
 #include <unistd.h>
 
 #include "base/bytes.h"
+#include "base/process.h"
 
 #define NOTE_VERSION 1
 #define NOTE_MAX     (16 * KIB)
-#define STARTED_AT   20 /* fields after the name in /proc/PID/stat: starttime is the 22nd */
-
-/* When the process began, in ticks since boot. */
-static int process_started(pid_t pid, uint64_t *out)
-{
-	char path[48], text[1024], *p;
-	size_t n;
-	FILE *f;
-
-	snprintf(path, sizeof(path), "/proc/%d/stat", pid);
-	f = fopen(path, "re");
-	if (!f)
-		return -errno;
-	n = fread(text, 1, sizeof(text) - 1, f);
-	fclose(f);
-	text[n] = 0;
-	p = strrchr(text, ')'); /* the name may hold anything */
-	for (int i = 0; p && i < STARTED_AT; i++)
-		p = strchr(p + 1, ' ');
-	if (!p)
-		return -EBADMSG;
-	*out = strtoull(p + 1, NULL, 10);
-	return 0;
-}
-
-static int boot_id(char out[NOTE_BOOT_LEN])
-{
-	FILE *f = fopen("/proc/sys/kernel/random/boot_id", "re");
-	int rc = 0;
-
-	if (!f)
-		return -errno;
-	if (!fgets(out, NOTE_BOOT_LEN, f))
-		rc = -EIO;
-	fclose(f);
-	out[rc ? 0 : strcspn(out, "\n")] = 0;
-	return rc;
-}
 
 int device_note_sign(struct device_note *n)
 {
@@ -62,11 +25,10 @@ int device_note_sign(struct device_note *n)
 
 bool device_note_writer_lives(const struct device_note *n)
 {
+	struct process writer = {n->pid, n->started};
 	char boot[NOTE_BOOT_LEN];
-	uint64_t started;
 
-	return !boot_id(boot) && strcmp(boot, n->boot) == 0 && !process_started(n->pid, &started) &&
-	       started == n->started;
+	return !boot_id(boot) && strcmp(boot, n->boot) == 0 && process_is(&writer);
 }
 
 static char *note_print(const struct device_note *n)

@@ -12,10 +12,11 @@
 #include <sys/types.h>
 
 #include "base/err.h"
+#include "base/process.h"
 
 #define NOTE_PORTS_MAX	  64
 #define NOTE_IDENTITY_LEN 288
-#define NOTE_BOOT_LEN	  40
+#define NOTE_BOOT_LEN	  BOOT_ID_LEN
 
 struct device_note {
 	int index; /* -1: not known when it was written */

@@ -1,9 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The exports that stand, kept in a memfd of the supervisor's so that the next worker reopens them.
- *
- * The writer may be killed at any instruction. The memfd holds two slots, written in turn: magic,
- * version, sequence number, length, SHA-256, then JSON [{url, name, device, way}]. Loading takes
- * the valid slot of the higher sequence, so a torn write leaves the roster before it.
+/* The exports that stand, kept in a file of the supervisor's so that the next worker reopens them:
+ * JSON [{url, name, device, way}] in base/slots.h, for the writer may be killed at any instruction.
  */
 #ifndef WORKER_ROSTER_H
 #define WORKER_ROSTER_H
@@ -13,7 +10,7 @@
 #include "base/err.h"
 
 struct roster_entry {
-	char url[4096]; /* as the person gave it, secrets and all: the memfd is nobody else's */
+	char url[4096]; /* as the person gave it, secrets and all: the file is root's only */
 	char name[256];
 	char device[64]; /* "" = exported only */
 	char way[32];
@@ -22,7 +19,7 @@ struct roster_entry {
 /* Replace the roster. 0, -EFBIG, -ENOMEM or a write's errno. One thread at a time. */
 int roster_save(int fd, const struct roster_entry *e, size_t n);
 
-/* Fresh array (the caller frees; NULL when *n is 0). A memfd never written is an empty roster;
+/* Fresh array (the caller frees; NULL when *n is 0). A file never written is an empty roster;
  * -EBADMSG when it was written and no slot is valid. Out-parameters are set on success only. */
 int roster_load(int fd, struct roster_entry **out, size_t *n, struct err *err);
 
