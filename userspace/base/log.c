@@ -14,6 +14,7 @@ static const int level_priority[] = {7, 6, 4, 3}; /* syslog's, for journald */
 
 static enum log_level threshold = LOG_INFO_;
 static const char *program = "cairn";
+static void (*keeper)(const char *line, size_t len);
 
 void log_set_level(enum log_level level)
 {
@@ -23,6 +24,11 @@ void log_set_level(enum log_level level)
 void log_set_name(const char *name)
 {
 	program = name;
+}
+
+void log_set_keeper(void (*keep)(const char *line, size_t len))
+{
+	keeper = keep;
 }
 
 int log_level_parse(const char *s, enum log_level *out)
@@ -42,7 +48,7 @@ void log_line(enum log_level level, const char *area, const char *msg, const cha
 	struct timespec ts;
 	struct tm tm;
 	va_list ap;
-	int n = 0;
+	int n = 0, begin;
 
 	if (level < threshold)
 		return;
@@ -50,6 +56,7 @@ void log_line(enum log_level level, const char *area, const char *msg, const cha
 	gmtime_r(&ts.tv_sec, &tm);
 	if (getenv("JOURNAL_STREAM"))
 		n = snprintf(line, sizeof(line), "<%d>", level_priority[level]);
+	begin = n;
 	n += (int)strftime(line + n, sizeof(line) - (size_t)n, "ts=%Y-%m-%dT%H:%M:%S", &tm);
 	n += snprintf(line + n, sizeof(line) - (size_t)n,
 		      ".%03ldZ level=%s proc=%s[%d] area=%s msg=\"%s\"", ts.tv_nsec / 1000000,
@@ -65,6 +72,8 @@ void log_line(enum log_level level, const char *area, const char *msg, const cha
 	for (int i = 0; i < n; i++) /* one record, one line, whatever a server sent us */
 		if (line[i] == '\n' || line[i] == '\r')
 			line[i] = ' ';
+	if (keeper)
+		keeper(line + begin, (size_t)(n - begin));
 	line[n++] = '\n';
 	if (write(STDERR_FILENO, line, (size_t)n) < 0)
 		return; /* nowhere left to say it */

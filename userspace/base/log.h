@@ -14,6 +14,10 @@ enum log_level { LOG_DEBUG_, LOG_INFO_, LOG_WARN_, LOG_ERROR_ };
 void log_set_level(enum log_level level);
 void log_set_name(const char *name); /* "cairnd", "worker"; kept by reference */
 
+/* Also give each line, without its priority and end, to @keep: any thread, must not wait. NULL: no
+ * more. */
+void log_set_keeper(void (*keep)(const char *line, size_t len));
+
 /* "debug" "info" "warn" "error" -> 0, else -EINVAL. */
 int log_level_parse(const char *s, enum log_level *out);
 
