@@ -28,6 +28,7 @@
 #include "base/log.h"
 #include "observe/loader.h"
 #include "supervisor/answer.h"
+#include "supervisor/death.h"
 #include "supervisor/devices.h"
 #include "supervisor/listen.h"
 #include "supervisor/worker_process.h"
@@ -45,7 +46,7 @@ struct supervisor {
 	uint64_t restart_ns;  /* when to start the next; 0 = not waiting */
 	uint64_t deadline_ns; /* stopping: SIGKILL then */
 	uint64_t watchdog_ns; /* interval; 0 = none */
-	unsigned deaths;      /* in a row */
+	struct deaths deaths;
 	bool ready, ever_ready, stopping;
 	int status; /* exit status */
 };
@@ -58,44 +59,35 @@ static void worker_start(struct supervisor *s)
 
 	s->restart_ns = 0;
 	s->started_ns = clock_now_ns();
+	deaths_worker_starts(&s->deaths);
 	if (!worker_spawn(&s->cfg, &s->in, &s->worker, &err))
 		return;
 	log_error("supervisor", "can't start a worker", "why=\"%s\"", err.text);
-	s->restart_ns = s->started_ns + worker_backoff_ms(&s->deaths, 0) * NSEC_PER_MSEC;
-}
-
-static void log_death(int status)
-{
-	if (WIFSIGNALED(status))
-		log_error("supervisor", "the worker was killed", "signal=%d name=\"%s\"%s",
-			  WTERMSIG(status), strsignal(WTERMSIG(status)),
-			  WCOREDUMP(status) ? " core=dumped" : "");
-	else
-		log_error("supervisor", "the worker ended by itself", "status=%d",
-			  WEXITSTATUS(status));
+	s->restart_ns = s->started_ns + crash_backoff_ms(&s->deaths.in_a_row, 0) * NSEC_PER_MSEC;
 }
 
 static void on_worker_death(struct supervisor *s, int status)
 {
+	struct crash_end e = {.pid = s->worker.pid, .status = status};
 	uint64_t now = clock_now_ns();
 	unsigned ms;
 
+	e.ran_ms = (now - s->started_ns) / NSEC_PER_MSEC;
 	close(s->worker.channel);
 	s->worker = (struct worker_process){.channel = -1};
 	s->ready = false;
 	if (s->stopping)
 		return;
-	log_death(status);
+	ms = deaths_note(&s->deaths, &e);
 	devices_worker_died(&s->devices);
 	if (!s->ever_ready && WIFEXITED(status)) {
 		s->status = 1;
 		s->stopping = true;
 		return;
 	}
-	ms = worker_backoff_ms(&s->deaths, (now - s->started_ns) / NSEC_PER_MSEC);
 	s->restart_ns = now + ms * NSEC_PER_MSEC;
 	s->in.restarts++;
-	sd_notifyf(0, "STATUS=worker died %u times; next start in %u ms", s->in.restarts, ms);
+	deaths_tell(&s->deaths, s->in.restarts, ms);
 }
 
 static void reap(struct supervisor *s)
@@ -363,6 +355,9 @@ static int start(struct supervisor *s, struct err *err)
 	s->in.exports_memfd = memfd_create("cairn-exports", MFD_CLOEXEC);
 	if (s->in.exports_memfd < 0)
 		return err_set(err, -errno, "memfd: %s", strerror(errno));
+	s->in.crash_memfd = crash_record_new(&s->deaths.record, err);
+	if (s->in.crash_memfd < 0)
+		return s->in.crash_memfd;
 	s->signals = signals_open(err);
 	if (s->signals < 0)
 		return s->signals;
@@ -391,6 +386,8 @@ static void finish(struct supervisor *s)
 	close(s->in.control_listen);
 	close(s->in.nbd_listen);
 	close(s->in.exports_memfd);
+	close(s->in.crash_memfd);
+	crash_record_unmap(s->deaths.record);
 	close(s->signals);
 	close(s->lock);
 	loader_close(s->observer);
@@ -405,7 +402,7 @@ int supervisor_run(const struct config *cfg)
 	if (!s)
 		return 1;
 	s->cfg = *cfg;
-	s->in = (struct worker_inheritance){-1, -1, -1, 0};
+	s->in = (struct worker_inheritance){-1, -1, -1, -1, 0};
 	s->worker.channel = s->signals = s->lock = -1;
 	log_set_name("cairnd");
 	if (start(s, &err)) {

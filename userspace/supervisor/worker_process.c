@@ -16,9 +16,10 @@
 
 #include "base/bytes.h"
 #include "base/log.h"
+#include "crash/doing.h"
 #include "worker/worker.h"
 
-enum { FD_NBD = 3, FD_CONTROL, FD_SUPERVISOR, FD_EXPORTS, FD_CONFIG, FD_END };
+enum { FD_NBD = 3, FD_CONTROL, FD_SUPERVISOR, FD_EXPORTS, FD_CRASH, FD_CONFIG, FD_END };
 
 /* The settings as they were read once: the file may have changed since. */
 static int config_pass(const struct config *cfg, struct err *err)
@@ -51,7 +52,8 @@ static void capabilities_drop(void)
 /* In the child. Descriptors go far away first, since a source may sit on another's target. */
 static void worker_exec(const struct worker_inheritance *in, int channel, int config, pid_t parent)
 {
-	int from[] = {in->nbd_listen, in->control_listen, channel, in->exports_memfd, config};
+	int from[] = {in->nbd_listen,	 in->control_listen, channel,
+		      in->exports_memfd, in->crash_memfd,    config};
 	char restarts[16];
 	sigset_t none;
 
@@ -111,9 +113,11 @@ int worker_enter(void)
 	struct worker_fds fds = {.nbd_listen = FD_NBD,
 				 .control_listen = FD_CONTROL,
 				 .supervisor = FD_SUPERVISOR,
-				 .exports_memfd = FD_EXPORTS};
+				 .exports_memfd = FD_EXPORTS,
+				 .crash_memfd = FD_CRASH};
 	enum log_level level;
 	struct stat st;
+	int rc;
 
 	log_set_name("worker");
 	if (fstat(FD_CONFIG, &st) || st.st_size != sizeof(cfg) ||
@@ -127,17 +131,8 @@ int worker_enter(void)
 		fcntl(fd, F_SETFD, FD_CLOEXEC);
 	if (!log_level_parse(cfg.log_level, &level))
 		log_set_level(level);
+	rc = crash_begin(FD_CRASH);
+	if (rc)
+		log_warn("worker", "no record of crashes is kept", "why=\"%s\"", strerror(-rc));
 	return worker_main(&cfg, &fds);
-}
-
-unsigned worker_backoff_ms(unsigned *deaths, unsigned long ran_ms)
-{
-	unsigned ms = 100;
-
-	if (ran_ms >= 60000)
-		*deaths = 0;
-	for (unsigned i = 0; i < *deaths && ms < 10000; i++)
-		ms *= 2;
-	++*deaths;
-	return ms < 10000 ? ms : 10000;
 }

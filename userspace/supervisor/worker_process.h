@@ -15,7 +15,7 @@ struct worker_process {
 };
 
 struct worker_inheritance {
-	int nbd_listen, control_listen, exports_memfd;
+	int nbd_listen, control_listen, exports_memfd, crash_memfd;
 	unsigned restarts; /* told to the worker as $CAIRN_WORKER_RESTARTS */
 };
 
@@ -24,9 +24,5 @@ int worker_spawn(const struct config *cfg, const struct worker_inheritance *in,
 
 /* The other side of the exec; returns the exit status. */
 int worker_enter(void);
-
-/* Back-off before start number @deaths after @ran_ms of life: 100 ms doubling to 10 s; a worker
- * that ran 60 s starts the count anew. *deaths is updated. */
-unsigned worker_backoff_ms(unsigned *deaths, unsigned long ran_ms);
 
 #endif
