@@ -120,6 +120,12 @@ $(BUILD)/system/%: $(BUILD)/obj/tests/system/%.o $(BUILD)/obj/libcairn.a
 	$(Q)mkdir -p $(@D)
 	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(PKG_LIBS)
 
+# A server of one link, killed again and again; its client is libnbd in half of it.
+$(BUILD)/system/link_kill: $(call objs,obj,$(wildcard tests/system/link_kill/*.c)) $(BUILD)/obj/libcairn.a
+	$(call say,LINK,$@)
+	$(Q)mkdir -p $(@D)
+	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(PKG_LIBS) -lnbd
+
 # ThreadSanitizer, over the unit tests in which threads meet. Not a part of `make test`: it takes a
 # build of its own, and the kernel's vm.mmap_rnd_bits must not exceed 28.
 TSAN := -O1 -g -fsanitize=thread -fno-omit-frame-pointer
@@ -169,7 +175,8 @@ unit: unit-build
 	$(Q)tests/unit/run $(if $(TEST),$(BUILD)/unit/test_$(TEST),$(UNIT))
 
 # TEST=main_job for one alone; LOOP=epoll for the event loop that needs no io_uring.
-system: all man $(BUILD)/system/origin_azurite.san $(BUILD)/system/observe_tool
+system: all man $(BUILD)/system/origin_azurite.san $(BUILD)/system/observe_tool \
+        $(BUILD)/system/link_kill
 	$(Q)tests/system/run --loop $(or $(LOOP),auto) $(TEST)
 
 $(BUILD)/system/origin_azurite.san: PKG_LIBS += -lcmocka

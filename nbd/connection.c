@@ -83,7 +83,7 @@ void nbd_connection_close(struct nbd_connection *c)
 		return;
 	c->closed = true;
 	loop_unwatch(t->loop, c->watch);
-	if (c->is_adopted)
+	if (c->is_link && !c->let_go) /* others hold it, too */
 		shutdown(c->fd, SHUT_RDWR);
 	close(c->fd);
 	loop_timer_cancel(t->loop, &c->timer);
@@ -101,6 +101,7 @@ void nbd_connection_close(struct nbd_connection *c)
 	nbd_grant_return(c);
 	buffers_return(c);
 	nbd_thread_closed_one(t, c);
+	nbd_link_close(c);
 	nbd_connection_reap(c);
 }
 
@@ -127,7 +128,7 @@ static void connection_on_event(void *arg, uint32_t events)
 	nbd_connection_wake(c);
 }
 
-static void count_protocol_error(struct nbd_thread *t)
+void nbd_count_protocol_error(struct nbd_thread *t)
 {
 	atomic_fetch_add_explicit(&t->protocol_errors, 1, memory_order_relaxed);
 }
@@ -145,7 +146,7 @@ static void connection_on_timer(struct loop_timer *timer)
 	if (c->handshake) {
 		log_info("nbd", "client did not finish its handshake", "seconds=%u",
 			 NBD_HANDSHAKE_MS / 1000);
-		count_protocol_error(c->thread);
+		nbd_count_protocol_error(c->thread);
 		nbd_connection_close(c);
 	} else if (nbd_budget_has_line(c->thread->budget)) {
 		nbd_misses_let_go_all(c);
@@ -159,7 +160,9 @@ static bool handshake_begin(struct nbd_connection *c)
 	c->handshake = malloc(sizeof(*c->handshake));
 	if (!c->handshake)
 		return false;
-	nbd_handshake_init(c->handshake, nbd_thread_directory(c->thread));
+	nbd_handshake_init(c->handshake, c->directory ? &c->directory->directory
+						      : nbd_thread_directory(c->thread));
+	c->handshake->no_contexts = c->ledger;
 	loop_timer_set(c->thread->loop, &c->timer,
 		       clock_now_ns() + NBD_HANDSHAKE_MS * NSEC_PER_MSEC);
 	return true;
@@ -181,14 +184,27 @@ void nbd_connection_start(struct nbd_connection *c, struct nbd_thread *t)
 	nbd_grant_init(c);
 	c->timer.fn = connection_on_timer;
 	c->watch = loop_watch(t->loop, c->fd, EPOLLIN, connection_on_event, c);
-	begun = c->is_adopted ? transmission_begin(c) : handshake_begin(c);
-	if (!begun || !c->watch || t->stopping)
+	c->let_go = t->releasing && c->ledger;
+	begun = c->export ? transmission_begin(c) : handshake_begin(c);
+	if (!begun || !c->watch || t->stopping || c->let_go)
 		nbd_connection_close(c);
 	else
 		nbd_connection_wake(c);
 }
 
 /* Socket. */
+
+enum nbd_pause nbd_receive_ended(struct nbd_connection *c, ssize_t n)
+{
+	if (n < 0 && errno == EINTR)
+		return NBD_GO_ON;
+	c->readable = false;
+	if (n == 0) {
+		c->is_ending = true;
+		return NBD_GO_ON;
+	}
+	return errno == EAGAIN ? NBD_PAUSE_INPUT : NBD_PAUSE_END;
+}
 
 /* GO_ON when bytes came, or the end of file. */
 static enum nbd_pause connection_receive(struct nbd_connection *c)
@@ -211,14 +227,7 @@ static enum nbd_pause connection_receive(struct nbd_connection *c)
 		c->readable = (size_t)n == room; /* less: that was all */
 		return NBD_GO_ON;
 	}
-	if (n < 0 && errno == EINTR)
-		return NBD_GO_ON;
-	c->readable = false;
-	if (n == 0) {
-		c->is_ending = true;
-		return NBD_GO_ON;
-	}
-	return errno == EAGAIN ? NBD_PAUSE_INPUT : NBD_PAUSE_END;
+	return nbd_receive_ended(c, n);
 }
 
 enum nbd_pause nbd_connection_send(struct nbd_connection *c, const void *body, size_t len,
@@ -249,7 +258,7 @@ enum nbd_pause nbd_connection_send(struct nbd_connection *c, const void *body, s
 	return NBD_GO_ON;
 }
 
-static enum nbd_pause connection_flush(struct nbd_connection *c)
+enum nbd_pause nbd_connection_flush(struct nbd_connection *c)
 {
 	size_t none;
 
@@ -260,7 +269,7 @@ enum nbd_pause nbd_connection_make_room(struct nbd_connection *c)
 {
 	if (NBD_OUT_LEN - c->out_len >= NBD_OUT_ROOM)
 		return NBD_GO_ON;
-	return connection_flush(c);
+	return nbd_connection_flush(c);
 }
 
 /* Handshake. */
@@ -312,11 +321,16 @@ static enum nbd_pause connection_negotiate(struct nbd_connection *c)
 		if (h->state == NBD_HANDSHAKE_READY)
 			return handshake_finish(c);
 		if (h->state == NBD_HANDSHAKE_BROKEN)
-			count_protocol_error(c->thread);
+			nbd_count_protocol_error(c->thread);
 		if (h->state == NBD_HANDSHAKE_BROKEN || h->state == NBD_HANDSHAKE_GOODBYE)
 			return NBD_PAUSE_END;
 		n = nbd_handshake_feed(h, c->buffers->in + c->in_at, c->in_len - c->in_at);
 		c->in_at += (uint32_t)n;
+		/* Before the client can know of it: a kill leaves no gap. */
+		if (h->state == NBD_HANDSHAKE_READY && c->ledger && nbd_link_begin(c)) {
+			nbd_count_protocol_error(c->thread);
+			return NBD_PAUSE_END;
+		}
 		if (n || h->state > NBD_HANDSHAKE_OPTIONS)
 			continue;
 		pause = connection_receive(c);
@@ -330,9 +344,19 @@ static enum nbd_pause connection_negotiate(struct nbd_connection *c)
 
 /* Requests. */
 
-static void reply_plain(struct nbd_connection *c, const struct nbd_request *r, uint32_t error)
+void nbd_reply_enter(struct nbd_connection *c, const struct nbd_request *r, size_t n,
+		     uint32_t error)
 {
-	c->out_len += (uint32_t)nbd_put_plain(c->buffers->out + c->out_len, r, &c->terms, error);
+	c->out_len += (uint32_t)n;
+	if (c->ledger)
+		ledger_answer(&c->ledger->writer, r, error);
+}
+
+void nbd_reply_plain(struct nbd_connection *c, const struct nbd_request *r, uint32_t error)
+{
+	uint8_t *out = c->buffers->out + c->out_len;
+
+	nbd_reply_enter(c, r, nbd_put_plain(out, r, &c->terms, error), error);
 }
 
 static void reply_status(struct nbd_connection *c, const struct nbd_request *r)
@@ -344,7 +368,7 @@ static void reply_status(struct nbd_connection *c, const struct nbd_request *r)
 					 r->flags & NBD_CMD_FLAG_REQ_ONE ? 1 : NBD_STATUS_RUNS_MAX);
 	n = nbd_status_trim(r, runs, n);
 	if (n < 1)
-		reply_plain(c, r, NBD_EIO);
+		nbd_reply_plain(c, r, NBD_EIO);
 	else
 		c->out_len += (uint32_t)nbd_put_status(c->buffers->out + c->out_len, r, runs, n);
 }
@@ -360,8 +384,9 @@ static enum nbd_pause request_serve(struct nbd_connection *c, const struct nbd_r
 		return NBD_GO_ON;
 	}
 	if (nbd_request_payload(r)) {
-		if (nbd_request_payload(r) > NBD_PAYLOAD_MAX) {
-			count_protocol_error(c->thread);
+		/* A link's client was told that it is read-only, and the ring is for requests. */
+		if (c->ledger || nbd_request_payload(r) > NBD_PAYLOAD_MAX) {
+			nbd_count_protocol_error(c->thread);
 			return NBD_PAUSE_END;
 		}
 		c->skip = nbd_request_payload(r);
@@ -370,8 +395,8 @@ static enum nbd_pause request_serve(struct nbd_connection *c, const struct nbd_r
 	}
 	error = nbd_request_check(r, &c->terms, c->export->size);
 	if (error) {
-		count_protocol_error(c->thread);
-		reply_plain(c, r, error);
+		nbd_count_protocol_error(c->thread);
+		nbd_reply_plain(c, r, error);
 		return NBD_GO_ON;
 	}
 	if (r->type == NBD_CMD_READ)
@@ -381,7 +406,7 @@ static enum nbd_pause request_serve(struct nbd_connection *c, const struct nbd_r
 		return NBD_GO_ON;
 	}
 	c->export->ops->cache(c->export, r->off, r->len);
-	reply_plain(c, r, NBD_OK);
+	nbd_reply_plain(c, r, NBD_OK);
 	return NBD_GO_ON;
 }
 
@@ -395,8 +420,8 @@ static enum nbd_pause request_skip(struct nbd_connection *c)
 	c->in_at += n;
 	c->skip -= n;
 	if (!c->skip) {
-		count_protocol_error(c->thread);
-		reply_plain(c, &c->skipped, nbd_request_check(&c->skipped, &c->terms, 0));
+		nbd_count_protocol_error(c->thread);
+		nbd_reply_plain(c, &c->skipped, nbd_request_check(&c->skipped, &c->terms, 0));
 	}
 	return NBD_GO_ON;
 }
@@ -412,41 +437,59 @@ static bool share_is_used(const struct share *s)
 	return s->requests >= NBD_TURN_REQUESTS || s->bytes >= NBD_TURN_BYTES;
 }
 
+/* GO_ON without *got: look again. */
+static enum nbd_pause request_get(struct nbd_connection *c, struct nbd_request *r, bool *got)
+{
+	if (c->in_len - c->in_at < sizeof(struct nbd_wire_request))
+		return connection_receive(c);
+	if (c->waiting || c->in_flight >= NBD_IN_FLIGHT_MAX)
+		return NBD_PAUSE_READS;
+	if (nbd_request_parse(c->buffers->in + c->in_at, r)) {
+		nbd_count_protocol_error(c->thread);
+		return NBD_PAUSE_END;
+	}
+	*got = true;
+	return NBD_GO_ON;
+}
+
 static enum nbd_pause request_next(struct nbd_connection *c, struct share *done)
 {
 	struct nbd_request r;
 	enum nbd_pause pause;
+	bool got = false;
 
 	pause = nbd_connection_make_room(c);
 	if (pause)
 		return pause;
 	if (c->skip)
 		return request_skip(c);
-	if (c->in_len - c->in_at < sizeof(struct nbd_wire_request))
-		return connection_receive(c);
-	if (c->waiting || c->in_flight >= NBD_IN_FLIGHT_MAX)
-		return NBD_PAUSE_READS;
-	if (nbd_request_parse(c->buffers->in + c->in_at, &r)) {
-		count_protocol_error(c->thread);
-		return NBD_PAUSE_END;
-	}
+	pause = c->ledger ? nbd_link_next(c, &r, &got) : request_get(c, &r, &got);
+	if (pause || !got)
+		return pause;
 	pause = request_serve(c, &r);
 	if (pause)
 		return pause;
 	nbd_grant_return(c);
-	c->in_at += sizeof(struct nbd_wire_request);
+	if (c->ledger)
+		nbd_link_served(c);
+	else
+		c->in_at += sizeof(struct nbd_wire_request);
 	done->requests++;
 	done->bytes += r.type == NBD_CMD_READ || r.type == NBD_CMD_WRITE ? r.len : 0;
 	return NBD_GO_ON;
 }
 
+/* Nothing more is taken in: the client has ended, or a successor takes over. */
 static enum nbd_pause connection_end(struct nbd_connection *c)
 {
-	enum nbd_pause pause = connection_flush(c);
+	enum nbd_pause pause = nbd_connection_flush(c);
 
 	if (pause)
 		return pause;
-	return c->in_flight ? NBD_PAUSE_READS : NBD_PAUSE_END;
+	if (c->in_flight)
+		return NBD_PAUSE_READS;
+	c->let_go = !c->is_ending;
+	return NBD_PAUSE_END;
 }
 
 /* Two looks at the clock a turn, however many reads it answered. */
@@ -469,7 +512,7 @@ static enum nbd_pause connection_transmit(struct nbd_connection *c)
 			pause = nbd_body_send(c);
 		else if (!TAILQ_EMPTY(&c->done) || !TAILQ_EMPTY(&c->again))
 			pause = nbd_miss_answer(c);
-		else if (c->is_ending)
+		else if (c->is_ending || (c->thread->releasing && c->ledger))
 			pause = connection_end(c);
 		else if (share_is_used(&done))
 			pause = NBD_PAUSE_SHARE;
@@ -480,7 +523,9 @@ static enum nbd_pause connection_transmit(struct nbd_connection *c)
 		atomic_fetch_add_explicit(&c->thread->requests, done.requests,
 					  memory_order_relaxed);
 	flushed = pause == NBD_PAUSE_END || pause == NBD_PAUSE_OUTPUT ? NBD_GO_ON
-								      : connection_flush(c);
+								      : nbd_connection_flush(c);
+	if (c->ledger)
+		nbd_link_settle(c);
 	note_latency(c, began_ns);
 	return flushed ? flushed : pause;
 }
@@ -528,6 +573,8 @@ void nbd_connection_run(struct nbd_connection *c)
 	}
 	if (c->handshake)
 		pause = connection_negotiate(c);
+	else if (c->ledger && c->ledger->cut.is)
+		nbd_link_continue(c);
 	if (!pause)
 		pause = connection_transmit(c);
 	if (pause == NBD_PAUSE_END)

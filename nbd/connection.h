@@ -22,9 +22,11 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/queue.h>
+#include <sys/types.h>
 
 #include "nbd/budget.h"
 #include "nbd/handshake.h"
+#include "nbd/link.h"
 #include "nbd/server.h"
 #include "nbd/transmission.h"
 
@@ -69,6 +71,7 @@ struct nbd_thread {
 	struct nbd_buffers *spare;
 	uint32_t spare_count;
 	bool stopping;
+	bool releasing; /* links with a ledger are let go of when nothing of them is under way */
 	_Atomic uint64_t requests, protocol_errors; /* written by the thread alone */
 };
 
@@ -114,9 +117,12 @@ struct nbd_connection {
 	bool readable;	/* the socket may hold bytes */
 	bool is_ending; /* DISC or end of file: answer what is under way, then close */
 	bool closed;
-	bool is_adopted;		 /* by nbd_server_adopt: had no handshake */
-	bool said_goodbye;		 /* DISC */
-	struct nbd_handshake *handshake; /* NULL once transmission began */
+	bool is_link;			      /* by nbd_server_adopt */
+	bool let_go;			      /* its socket goes on in another process */
+	bool said_goodbye;		      /* DISC */
+	struct nbd_link_ledger *ledger;	      /* NULL: none, or closed */
+	struct nbd_link_directory *directory; /* of a link's handshake; NULL: the thread's */
+	struct nbd_handshake *handshake;      /* NULL once transmission began */
 	struct nbd_terms terms;
 	struct nbd_export *export;
 	struct nbd_buffers *buffers; /* NULL while no byte is held */
@@ -131,7 +137,7 @@ struct nbd_connection {
 	bool waiting;		    /* in the budget's line, or its grant is on the way */
 	struct nbd_budget_wait wait;
 	uint64_t grant; /* bytes given by the budget and not used yet */
-	uint64_t sent;	/* bytes, ever */
+	uint64_t sent;	/* bytes of replies, ever; with a ledger, by any process */
 };
 
 /* connection.c */
@@ -152,6 +158,8 @@ void nbd_connection_reap(struct nbd_connection *c);
 /* Have it take a turn at the end of the loop's. */
 void nbd_connection_wake(struct nbd_connection *c);
 
+void nbd_count_protocol_error(struct nbd_thread *t);
+
 /* Take a turn. @c may be gone afterwards. */
 void nbd_connection_run(struct nbd_connection *c);
 
@@ -160,8 +168,21 @@ void nbd_connection_run(struct nbd_connection *c);
 enum nbd_pause nbd_connection_send(struct nbd_connection *c, const void *body, size_t len,
 				   int flags, size_t *body_sent);
 
+enum nbd_pause nbd_connection_flush(struct nbd_connection *c);
+
+/* What a recv() that gave @n <= 0 means. */
+enum nbd_pause nbd_receive_ended(struct nbd_connection *c, ssize_t n);
+
 /* NBD_OUT_ROOM bytes in `out`. */
 enum nbd_pause nbd_connection_make_room(struct nbd_connection *c);
+
+/* @n bytes were put at the end of `out`: the reply to @r, or the begin of it, with @error. None of
+ * them was sent yet. */
+void nbd_reply_enter(struct nbd_connection *c, const struct nbd_request *r, size_t n,
+		     uint32_t error);
+
+/* A whole reply without data. */
+void nbd_reply_plain(struct nbd_connection *c, const struct nbd_request *r, uint32_t error);
 
 /* read.c */
 

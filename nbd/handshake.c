@@ -312,6 +312,7 @@ static void option_meta_context(struct nbd_handshake *h, uint32_t option, struct
 		refuse(h, option, error, why);
 		return;
 	}
+	match = match && !h->no_contexts;
 	if (match)
 		context_reply(h, option);
 	if (set) {

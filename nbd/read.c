@@ -44,7 +44,9 @@ static bool range_is_cached(int fd, uint64_t off, uint32_t len)
 
 static void put_read_header(struct nbd_connection *c, const struct nbd_request *r)
 {
-	c->out_len += (uint32_t)nbd_put_read_header(c->buffers->out + c->out_len, r, &c->terms);
+	uint8_t *out = c->buffers->out + c->out_len;
+
+	nbd_reply_enter(c, r, nbd_put_read_header(out, r, &c->terms), NBD_OK);
 }
 
 /* Misses. */
@@ -194,8 +196,7 @@ static enum nbd_pause read_miss(struct nbd_connection *c, const struct nbd_reque
 	m = miss_new(c, r->off, r->len);
 	if (!m) {
 		nbd_budget_give(c->thread->budget, r->len);
-		c->out_len += (uint32_t)nbd_put_plain(c->buffers->out + c->out_len, r, &c->terms,
-						      NBD_ENOMEM);
+		nbd_reply_plain(c, r, NBD_ENOMEM);
 		return NBD_GO_ON;
 	}
 	m->request = *r;
@@ -313,14 +314,12 @@ enum nbd_pause nbd_read_serve(struct nbd_connection *c, const struct nbd_request
 	if (e->ops->resident(e, r->off, r->len, &fd, &fd_off) < r->len)
 		return read_miss(c, r);
 	if (r->len < NBD_SMALL_LEN) {
-		uint32_t header_at = c->out_len;
+		uint8_t *out = c->buffers->out + c->out_len;
+		size_t head = nbd_put_read_header(out, r, &c->terms);
 
-		put_read_header(c, r);
-		if (!read_cached(fd, fd_off, r->len, c->buffers->out + c->out_len)) {
-			c->out_len = header_at;
+		if (!read_cached(fd, fd_off, r->len, out + head))
 			return read_miss(c, r);
-		}
-		c->out_len += r->len;
+		nbd_reply_enter(c, r, head + r->len, NBD_OK);
 	} else {
 		if (!range_is_cached(fd, fd_off, r->len))
 			return read_miss(c, r);
@@ -336,17 +335,15 @@ enum nbd_pause nbd_read_serve(struct nbd_connection *c, const struct nbd_request
 static void answer_from_memory(struct nbd_connection *c, struct nbd_miss *m)
 {
 	const struct nbd_request *r = &m->request;
-	uint8_t *out = c->buffers->out;
 
 	if (m->rc) {
-		c->out_len += (uint32_t)nbd_put_plain(out + c->out_len, r, &c->terms,
-						      nbd_error_of(m->rc));
+		nbd_reply_plain(c, r, nbd_error_of(m->rc));
 		nbd_miss_free(m);
 		return;
 	}
 	put_read_header(c, r);
 	if (r->len < NBD_SMALL_LEN) {
-		memcpy(out + c->out_len, m->data, r->len);
+		memcpy(c->buffers->out + c->out_len, m->data, r->len);
 		c->out_len += r->len;
 		nbd_miss_free(m);
 		return;

@@ -9,7 +9,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <semaphore.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,50 +18,34 @@
 
 #include "base/clock.h"
 #include "base/log.h"
-#include "nbd/connection.h"
+#include "nbd/server_impl.h"
 
 #define ACCEPTS_A_TURN	16
 #define ACCEPT_PAUSE_NS (100 * NSEC_PER_MSEC) /* when descriptors or memory ran out */
-
-struct data_thread {
-	struct nbd_thread nbd; /* first: what connections know of it */
-	pthread_t pthread;
-	bool started;
-	struct loop_post go_on; /* a turn without sleep, for connections that used their share */
-	bool go_on_posted;
-	struct loop_post sweep;
-	atomic_bool sweep_posted;
-	struct loop_post stop;
-	struct err err; /* of the start */
-};
-
-struct nbd_server {
-	struct nbd_server_config cfg;
-	struct nbd_budget budget;
-	struct data_thread **threads;
-	sem_t ready; /* a thread started or failed to; the acceptor ended */
-	struct loop_watch *listener;
-	struct loop_timer accept_pause;
-	struct loop_post accept_stop;
-	_Atomic uint32_t open; /* accepted */
-	_Atomic uint32_t adopted;
-	_Atomic uint64_t refused;
-};
 
 struct nbd_directory *nbd_thread_directory(struct nbd_thread *t)
 {
 	return t->server->cfg.directory;
 }
 
-void nbd_thread_closed_one(struct nbd_thread *t, const struct nbd_connection *c)
+static void tell_of_loss(const struct nbd_thread *t, const struct nbd_connection *c)
 {
 	const struct nbd_server_config *cfg = &t->server->cfg;
+	const struct nbd_export *e = c->export ? c->export : c->directory->export;
 
+	if (!c->said_goodbye && !c->let_go && !t->stopping && cfg->lost &&
+	    !atomic_load(&e->closing))
+		cfg->lost(cfg->lost_arg, e->name);
+}
+
+void nbd_thread_closed_one(struct nbd_thread *t, const struct nbd_connection *c)
+{
 	atomic_fetch_sub(&t->open, 1);
-	atomic_fetch_sub(c->is_adopted ? &t->server->adopted : &t->server->open, 1);
-	if (c->is_adopted && !c->said_goodbye && !t->stopping && cfg->lost &&
-	    !atomic_load(&c->export->closing))
-		cfg->lost(cfg->lost_arg, c->export->name);
+	atomic_fetch_sub(c->is_link ? &t->server->adopted : &t->server->open, 1);
+	if (c->is_link)
+		tell_of_loss(t, c);
+	if (t->releasing)
+		server_look_for_links((struct data_thread *)t);
 }
 
 void nbd_thread_ended_one(struct nbd_thread *t)
@@ -144,6 +127,7 @@ static void thread_stop(struct loop_post *p)
 	struct nbd_connection *c, *next;
 
 	t->nbd.stopping = true;
+	loop_timer_cancel(t->nbd.loop, &t->release_end);
 	for (c = LIST_FIRST(&t->nbd.connections); c; c = next) {
 		next = LIST_NEXT(c, all);
 		nbd_connection_close(c);
@@ -172,7 +156,7 @@ static void connection_arrives(struct loop_post *p)
 }
 
 /* Give it to the thread with the fewest. */
-static void connection_place(struct nbd_server *s, struct nbd_connection *c)
+void server_place(struct nbd_server *s, struct nbd_connection *c)
 {
 	c->thread = &least_loaded(s)->nbd;
 	c->post.fn = connection_arrives;
@@ -197,27 +181,7 @@ static void admit(struct nbd_server *s, int fd)
 		return;
 	}
 	atomic_fetch_add(&s->open, 1);
-	connection_place(s, c);
-}
-
-int nbd_server_adopt(struct nbd_server *s, const struct nbd_link *link, struct nbd_export *e)
-{
-	struct nbd_connection *c = nbd_connection_new(link->fd);
-	int flags = fcntl(link->fd, F_GETFL);
-
-	if (link->ledger >= 0)
-		close(link->ledger);
-	if (!c || flags < 0 || fcntl(link->fd, F_SETFL, flags | O_NONBLOCK) < 0) {
-		free(c);
-		shutdown(link->fd, SHUT_RDWR);
-		close(link->fd);
-		return -ENOMEM;
-	}
-	c->is_adopted = true;
-	c->export = e->ops->ref(e);
-	atomic_fetch_add(&s->adopted, 1);
-	connection_place(s, c);
-	return 0;
+	server_place(s, c);
 }
 
 uint32_t nbd_server_threads(const struct nbd_server *s)
@@ -335,6 +299,7 @@ static struct data_thread *thread_new(struct nbd_server *s, uint32_t idx)
 	t->go_on.fn = thread_go_on;
 	t->sweep.fn = thread_sweep;
 	t->stop.fn = thread_stop;
+	server_thread_release_init(t);
 	return t;
 }
 
@@ -352,7 +317,7 @@ static void thread_begin_accepting(struct loop_post *p)
 	sem_post(&s->ready);
 }
 
-static void wait_ready(struct nbd_server *s)
+void server_wait_ready(struct nbd_server *s)
 {
 	while (sem_wait(&s->ready) < 0 && errno == EINTR)
 		;
@@ -384,7 +349,7 @@ static int thread_start(struct nbd_server *s, uint32_t idx, struct err *err)
 	if (rc)
 		return err_set(err, -rc, "cannot start an NBD thread: %s", strerror(rc));
 	t->started = true;
-	wait_ready(s);
+	server_wait_ready(s);
 	if (!t->nbd.loop) {
 		if (err)
 			*err = t->err;
@@ -410,6 +375,7 @@ static void server_free(struct nbd_server *s)
 	}
 	nbd_budget_free(&s->budget);
 	sem_destroy(&s->ready);
+	pthread_mutex_destroy(&s->adopting);
 	free(s->threads);
 	free(s);
 }
@@ -429,6 +395,7 @@ int nbd_server_start(const struct nbd_server_config *cfg, struct nbd_server **ou
 	}
 	nbd_budget_init(&s->budget, cfg->miss_memory);
 	sem_init(&s->ready, 0, 0);
+	pthread_mutex_init(&s->adopting, NULL);
 	rc = accept_start(s, err);
 	for (uint32_t i = 0; rc == 0 && i < cfg->threads; i++)
 		rc = thread_start(s, i, err);
@@ -438,7 +405,7 @@ int nbd_server_start(const struct nbd_server_config *cfg, struct nbd_server **ou
 	}
 	s->accept_stop.fn = thread_begin_accepting;
 	loop_post(s->threads[0]->nbd.loop, &s->accept_stop);
-	wait_ready(s);
+	server_wait_ready(s);
 	if (!s->listener) {
 		server_free(s);
 		return err_set(err, -EIO, "the NBD socket cannot be watched");
@@ -447,11 +414,19 @@ int nbd_server_start(const struct nbd_server_config *cfg, struct nbd_server **ou
 	return 0;
 }
 
+void server_stop_accepting(struct nbd_server *s)
+{
+	if (!s->listener)
+		return;
+	loop_post(s->threads[0]->nbd.loop, &s->accept_stop);
+	server_wait_ready(s);
+	s->listener = NULL;
+}
+
 void nbd_server_stop(struct nbd_server *s)
 {
 	/* First the acceptor, so that no connection arrives behind the end. */
-	loop_post(s->threads[0]->nbd.loop, &s->accept_stop);
-	wait_ready(s);
+	server_stop_accepting(s);
 	server_free(s);
 }
 

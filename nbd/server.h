@@ -49,8 +49,10 @@ struct nbd_link {
 /* Serve @e on @link. A ledger with a past is taken up where it ended: what was received and not
  * answered is answered, and a reply that left in part is continued. Any thread; takes both
  * descriptors (the socket is shut down at its end, since others may hold it) and a reference of @e.
- * Not counted against max_connections. 0, -ENOMEM, or -EBADMSG when the ledger and the socket do
- * not agree; then the connection is shut, too. */
+ * Not counted against max_connections. With a ledger, whoever served @link before must be gone:
+ * waited for, or through nbd_server_release(). 0; -ENOMEM, or -EBADMSG when the ledger and the
+ * socket do not agree or a handshake was interrupted, and then the connection is shut, too;
+ * -ESHUTDOWN after nbd_server_release(). */
 int nbd_server_adopt(struct nbd_server *s, const struct nbd_link *link, struct nbd_export *e);
 
 uint32_t nbd_server_threads(const struct nbd_server *s);
@@ -63,10 +65,10 @@ void nbd_server_sweep(struct nbd_server *s);
  * them; replies to what is in flight are sent for at most @ms milliseconds; then the descriptors
  * are closed and the sockets are not shut. What was not answered stands in the ledgers, and `lost`
  * is not called. Returns when no thread touches such a link any more: from then on, and not before,
- * a successor may adopt them. A link that is adopted later is let go of at once. No connection is
- * accepted any more; those without a ledger go on until nbd_server_stop(), which comes next (it may
- * wait for the rest of the reads in flight, so tell the successor first). Any thread but a data
- * thread, once. */
+ * a successor may adopt them. Adopting another one fails with -ESHUTDOWN and does not shut it. No
+ * connection is accepted any more; those without a ledger go on until nbd_server_stop(), which
+ * comes next (it may wait for the rest of the reads in flight, so tell the successor first). Any
+ * thread but a data thread, once. */
 void nbd_server_release(struct nbd_server *s, uint32_t ms);
 
 /* Drop all connections, end the threads, free. Reads in flight are waited for. Links are shut,

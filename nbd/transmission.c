@@ -14,6 +14,7 @@ int nbd_request_parse(const uint8_t in[sizeof(struct nbd_wire_request)], struct 
 		return -EPROTO;
 	out->flags = be16toh(w.flags);
 	out->type = be16toh(w.type);
+	out->slot = 0;
 	out->cookie = w.cookie;
 	out->off = be64toh(w.off);
 	out->len = be32toh(w.len);
@@ -145,6 +146,15 @@ size_t nbd_put_plain(uint8_t *out, const struct nbd_request *r, const struct nbd
 	n = put_chunk(out, r->cookie, NBD_REPLY_TYPE_ERROR, sizeof(e));
 	memcpy(out + n, &e, sizeof(e));
 	return n + sizeof(e);
+}
+
+uint64_t nbd_reply_len(const struct nbd_request *r, const struct nbd_terms *t, uint32_t error)
+{
+	uint8_t head[NBD_READ_HEADER_MAX];
+
+	if (r->type == NBD_CMD_READ && error == NBD_OK)
+		return nbd_put_read_header(head, r, t) + (uint64_t)r->len;
+	return nbd_put_plain(head, r, t, error);
 }
 
 size_t nbd_put_status(uint8_t *out, const struct nbd_request *r, const struct nbd_extent *runs,

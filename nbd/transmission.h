@@ -20,6 +20,7 @@
 
 struct nbd_request {
 	uint16_t flags, type;
+	uint16_t slot;	 /* its place in the ledger of a connection that has one (nbd/ledger.h) */
 	uint64_t cookie; /* as it came */
 	uint64_t off;
 	uint32_t len;
@@ -51,6 +52,10 @@ size_t nbd_put_read_header(uint8_t *out, const struct nbd_request *r, const stru
 /* The whole reply to a request that failed (@error != NBD_OK) or has nothing to return. */
 size_t nbd_put_plain(uint8_t *out, const struct nbd_request *r, const struct nbd_terms *t,
 		     uint32_t error);
+
+/* The length of the whole reply that begins with what one of these two put, a read's data included.
+ */
+uint64_t nbd_reply_len(const struct nbd_request *r, const struct nbd_terms *t, uint32_t error);
 
 /* A block-status reply of @n >= 1 runs, n <= NBD_STATUS_RUNS_MAX. */
 size_t nbd_put_status(uint8_t *out, const struct nbd_request *r, const struct nbd_extent *runs,
