@@ -124,9 +124,10 @@ that_a_device_whose_export_is_lost_is_detached_by_name_or_device() {
 	local dev w
 	need_device
 	for key in lost device; do
-		cp "$T/img" "$T/lost.img"
-		dev=$(cairn attach "file://$T/lost.img" --name lost)
-		rm "$T/lost.img" # the next worker can't open it
+		mkdir -p "$T/lost"
+		cairn image push "$T/img" "file://$T/lost/img"
+		dev=$(cairn attach "file://$T/lost/img" --name lost)
+		rm -r "$T/lost" "$T"/d/a/store/urls/* # the next worker can't open it
 		w=$(worker_pid)
 		kill -KILL "$w"
 		wait_until 20 said_lost

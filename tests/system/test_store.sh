@@ -167,7 +167,7 @@ that_a_manifest_damaged_in_the_store_is_noticed() {
 		cairnd_stop
 		n=0
 		for f in "$T/d/manifest/store/urls/"*; do flip_bit "$f" "$at"; n=$((n + 1)); done
-		assert_eq $n 1 "manifests in the store"
+		assert_eq $n 2 "copies of the manifest in the store, by URL and by digest"
 	done
 	cairnd_launch manifest
 	assert_image_equals "$(uri "$U/small" --name last)" "$T/small"

@@ -31,6 +31,9 @@ static int setup(void **state)
 	}
 	strcpy(entries[1].device, "/dev/loop7");
 	strcpy(entries[1].way, "nbdfuse");
+	memset(entries[1].digest, 'a', sizeof(entries[1].digest) - 1);
+	strcpy(entries[2].etag, "\"0x8D\"");
+	entries[2].length = (1ULL << 60) + 1;
 	return fd < 0;
 }
 
@@ -53,6 +56,9 @@ static void holds(size_t n)
 		assert_string_equal(e[i].name, entries[i].name);
 		assert_string_equal(e[i].device, entries[i].device);
 		assert_string_equal(e[i].way, entries[i].way);
+		assert_string_equal(e[i].digest, entries[i].digest);
+		assert_string_equal(e[i].etag, entries[i].etag);
+		assert_true(e[i].length == entries[i].length);
 	}
 	free(e);
 }

@@ -328,12 +328,14 @@ out:
 static bool orphan_delete(struct api *a, const char *key, bool force, struct api_reply *out)
 {
 	struct err err = {0};
+	bool forgotten;
 	int rc = a->supervisor_fd < 0 ? -ENOENT
 				      : privileged_detach(a->supervisor_fd, key, force, &err);
 
-	if (rc == -ENOENT || rc == -ENAMETOOLONG)
+	forgotten = (!rc || rc == -ENOENT) && exports_forget(a->exports, key);
+	if (!forgotten && (rc == -ENOENT || rc == -ENAMETOOLONG))
 		return false;
-	if (rc)
+	if (rc && !forgotten)
 		reply_err(out, &err);
 	else
 		reply_json(out, 200, cJSON_CreateObject());

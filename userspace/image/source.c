@@ -335,6 +335,7 @@ int image_source_unsealed(struct store *store, struct fill *fill, struct origin 
 		return err_set(err, -ENOMEM, "out of memory");
 	s->data.ops = &unsealed_ops;
 	s->etags[0].now = strdup(stat->etag);
+	memcpy(s->etag, stat->etag, sizeof(s->etag));
 	unsealed_id(s, stat, &id);
 	rc = object_open(store, &id, true, &s->data.object, err);
 	if (rc) {

@@ -15,12 +15,13 @@ struct image_source {
 	struct fill_source tree; /* .object NULL: no tree (one block, or unsealed) */
 	_Atomic uint32_t refs;
 	struct origin *origin;
-	struct manifest *manifest; /* NULL: unsealed */
-	char *name;		   /* unsealed: the blob */
-	uint64_t length;	   /* of the image, bytes */
-	uint64_t device_len;	   /* rounded up to DEVICE_ALIGN */
-	struct image_etag *etags;  /* one a blob */
-	char what[512];		   /* "image URL", without secrets */
+	struct manifest *manifest;  /* NULL: unsealed */
+	char *name;		    /* unsealed: the blob */
+	char etag[ORIGIN_ETAG_MAX]; /* unsealed: the blob's */
+	uint64_t length;	    /* of the image, bytes */
+	uint64_t device_len;	    /* rounded up to DEVICE_ALIGN */
+	struct image_etag *etags;   /* one a blob */
+	char what[512];		    /* "image URL", without secrets */
 };
 
 /* A sealed image: consumes @manifest (also on error). Objects are opened in @store. */

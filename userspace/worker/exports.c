@@ -14,10 +14,11 @@
 #include "base/log.h"
 #include "observe/view.h"
 #include "worker/exports_impl.h"
+#include "worker/reopen.h"
 
 /* ---- looking up, under the lock ---- */
 
-static struct volume *find_name(struct exports *x, const char *name)
+struct volume *exports_volume(struct exports *x, const char *name)
 {
 	for (size_t i = 0; i < x->n; i++)
 		if (strcmp(x->volumes[i]->export.name, name) == 0)
@@ -27,7 +28,7 @@ static struct volume *find_name(struct exports *x, const char *name)
 
 static struct volume *find_any(struct exports *x, const char *key)
 {
-	struct volume *v = find_name(x, key);
+	struct volume *v = exports_volume(x, key);
 
 	for (size_t i = 0; !v && i < x->n; i++) {
 		struct volume *w = x->volumes[i];
@@ -63,7 +64,7 @@ static void choose_name(struct exports *x, const char *url, char *name, size_t l
 
 	name_from_url(url, base, sizeof(base) - 8);
 	snprintf(name, len, "%s", base);
-	for (int i = 2; (v = find_name(x, name)) && strcmp(v->url, url) != 0; i++)
+	for (int i = 2; (v = exports_volume(x, name)) && strcmp(v->url, url) != 0; i++)
 		snprintf(name, len, "%.240s-%d", base, i);
 }
 
@@ -84,20 +85,27 @@ static int check_name(const char *name, struct err *err)
 
 /* ---- what is told ---- */
 
+static void digest_text(const struct volume *v, char out[8 + 2 * SHA256_LEN])
+{
+	const struct manifest *m = v->source->manifest;
+
+	out[0] = 0;
+	if (!m)
+		return;
+	memcpy(out, "sha256:", 7);
+	hex_encode(m->digest, SHA256_LEN, out + 7);
+}
+
 static void volume_info(struct volume *v, struct export_info *out)
 {
-	struct manifest *m = v->source->manifest;
 	struct volume_counters c;
 
 	memset(out, 0, sizeof(*out));
 	volume_count(v, &c);
 	snprintf(out->name, sizeof(out->name), "%s", v->export.name);
 	snprintf(out->url, sizeof(out->url), "%s", v->shown_url);
-	out->verified = m != NULL;
-	if (m) {
-		memcpy(out->digest, "sha256:", 7);
-		hex_encode(m->digest, SHA256_LEN, out->digest + 7);
-	}
+	out->verified = v->source->manifest != NULL;
+	digest_text(v, out->digest);
 	out->length = v->source->length;
 	object_usage(v->source->data.object, &out->bytes_present, &out->zero_bytes);
 	out->connections = v->export.connections;
@@ -115,9 +123,10 @@ static void volume_info(struct volume *v, struct export_info *out)
 }
 
 /* The successor of a worker that died opens what this says. Under the lock. */
-static void save_roster(struct exports *x)
+void exports_save(struct exports *x)
 {
-	struct roster_entry *e = calloc(x->n ? x->n : 1, sizeof(*e));
+	size_t n = x->n + reopening_list(x->reopening, NULL);
+	struct roster_entry *e = calloc(n ? n : 1, sizeof(*e));
 	int rc;
 
 	if (!e || x->roster_fd < 0) {
@@ -129,8 +138,12 @@ static void save_roster(struct exports *x)
 		snprintf(e[i].name, sizeof(e[i].name), "%s", x->volumes[i]->export.name);
 		snprintf(e[i].device, sizeof(e[i].device), "%s", x->volumes[i]->device);
 		snprintf(e[i].way, sizeof(e[i].way), "%s", x->volumes[i]->way);
+		snprintf(e[i].etag, sizeof(e[i].etag), "%s", x->volumes[i]->source->etag);
+		digest_text(x->volumes[i], e[i].digest);
+		e[i].length = x->volumes[i]->source->length;
 	}
-	rc = roster_save(x->roster_fd, e, x->n);
+	reopening_list(x->reopening, e + x->n);
+	rc = roster_save(x->roster_fd, e, n);
 	if (rc)
 		log_warn("worker", "roster of exports not saved", "why=\"%s\"", strerror(-rc));
 	free(e);
@@ -138,7 +151,7 @@ static void save_roster(struct exports *x)
 
 /* ---- adding and removing ---- */
 
-static int insert(struct exports *x, struct volume *v)
+int exports_insert(struct exports *x, struct volume *v)
 {
 	if (x->n == x->cap) {
 		size_t cap = x->cap ? x->cap * 2 : 16;
@@ -157,10 +170,10 @@ static int insert(struct exports *x, struct volume *v)
 static int taken(struct exports *x, const char *url, const char *name, struct export_info *out,
 		 struct err *err)
 {
-	struct volume *v = find_name(x, name);
+	struct volume *v = exports_volume(x, name);
 
 	if (!v)
-		return 0;
+		return reopening_check(x->reopening, url, name, err);
 	if (strcmp(v->url, url) != 0)
 		return err_set(err, -EEXIST,
 			       "the name %s already serves %s: choose another --name, or detach it",
@@ -169,15 +182,10 @@ static int taken(struct exports *x, const char *url, const char *name, struct ex
 	return 1;
 }
 
-static int make_volume(struct exports *x, const char *url, const char *name, bool refresh,
-		       struct volume **out, struct err *err)
+int exports_make(struct exports *x, const char *url, const char *name, struct image_source **source,
+		 struct volume **out, struct err *err)
 {
-	struct image_source *source;
-	int rc = opener_open(&x->opener, url, refresh, &source, err);
-
-	if (rc)
-		return rc;
-	rc = volume_new(name, &source, x->fill, x->cfg->readahead, &x->latency, out, err);
+	int rc = volume_new(name, source, x->fill, x->cfg->readahead, &x->latency, out, err);
 	if (rc)
 		return rc;
 	(*out)->slot = -ENOENT;
@@ -190,6 +198,7 @@ int exports_add(struct exports *x, const char *url, const char *name, bool refre
 		struct export_info *out, struct err *err)
 {
 	char chosen[NBD_NAME_MAX + 1];
+	struct image_source *source;
 	struct volume *v = NULL;
 	int rc = check_name(name, err);
 
@@ -206,18 +215,20 @@ int exports_add(struct exports *x, const char *url, const char *name, bool refre
 	if (rc)
 		return rc < 0 ? rc : 0;
 	/* asks the origin: not under the lock */
-	rc = make_volume(x, url, chosen, refresh, &v, err);
+	rc = opener_open(&x->opener, url, refresh, &source, err);
+	if (!rc)
+		rc = exports_make(x, url, chosen, &source, &v, err);
 	if (rc)
 		return rc;
 	pthread_mutex_lock(&x->lock);
 	rc = taken(x, url, chosen, out, err); /* by someone who asked meanwhile? */
 	if (!rc)
-		rc = insert(x, v);
+		rc = exports_insert(x, v);
 	if (rc) {
 		volume_unref(v);
 	} else {
 		volume_info(v, out);
-		save_roster(x);
+		exports_save(x);
 		log_info("worker", "export added", "name=%s url=%s digest=%s length=%" PRIu64,
 			 out->name, out->url, out->verified ? out->digest : "none", out->length);
 	}
@@ -251,7 +262,7 @@ int exports_remove(struct exports *x, const char *name, bool force, struct err *
 	}
 	if (!rc) {
 		v->export.closing = true;
-		save_roster(x);
+		exports_save(x);
 	}
 	pthread_mutex_unlock(&x->lock);
 	if (rc)
@@ -263,14 +274,13 @@ int exports_remove(struct exports *x, const char *name, bool force, struct err *
 	return 0;
 }
 
-/* Not under the lock: it asks the supervisor. */
-static void watch(struct exports *x, const char *name, uint64_t len)
+void exports_watch(struct exports *x, const char *name, uint64_t len)
 {
 	int slot = x->view ? view_add(x->view, name, len) : -ENOTSUP;
 	struct volume *v;
 
 	pthread_mutex_lock(&x->lock);
-	v = find_name(x, name);
+	v = exports_volume(x, name);
 	if (v && v->device[0])
 		v->slot = slot;
 	pthread_mutex_unlock(&x->lock);
@@ -283,20 +293,20 @@ int exports_set_device(struct exports *x, const char *name, const char *device, 
 	int slot = -ENOENT;
 
 	pthread_mutex_lock(&x->lock);
-	v = find_name(x, name);
+	v = exports_volume(x, name);
 	if (v) {
 		len = v->export.size;
 		slot = v->slot;
 		v->slot = -ENOENT;
 		snprintf(v->device, sizeof(v->device), "%s", device);
 		snprintf(v->way, sizeof(v->way), "%s", way);
-		save_roster(x);
+		exports_save(x);
 	}
 	pthread_mutex_unlock(&x->lock);
 	if (slot >= 0 && !device[0])
 		view_remove(x->view, slot);
 	if (v && device[0])
-		watch(x, name, len);
+		exports_watch(x, name, len);
 	return v ? 0 : -ENOENT;
 }
 
@@ -396,7 +406,7 @@ int exports_presence(struct exports *x, const char *name, uint64_t extents, uint
 	int rc = 0;
 
 	pthread_mutex_lock(&x->lock);
-	v = find_name(x, name);
+	v = exports_volume(x, name);
 	if (v)
 		volume_ref(v);
 	pthread_mutex_unlock(&x->lock);
@@ -430,7 +440,7 @@ static struct nbd_export *directory_find(struct nbd_directory *d, const char *na
 	struct volume *v;
 
 	pthread_mutex_lock(&x->lock);
-	v = name[0] ? find_name(x, name) : x->n == 1 ? x->volumes[0] : NULL;
+	v = name[0] ? exports_volume(x, name) : x->n == 1 ? x->volumes[0] : NULL;
 	if (v)
 		volume_ref(v);
 	pthread_mutex_unlock(&x->lock);
@@ -466,36 +476,12 @@ int exports_init(struct exports *x, const struct config *cfg, struct store *stor
 	return opener_init(&x->opener, cfg, err);
 }
 
-void exports_reopen(struct exports *x)
-{
-	struct roster_entry *e = NULL;
-	struct err why = {0};
-	size_t n = 0;
-
-	if (x->roster_fd < 0)
-		return;
-	if (roster_load(x->roster_fd, &e, &n, &why) < 0) {
-		log_error("worker", "roster of exports lost", "%s", why.text);
-		return;
-	}
-	for (size_t i = 0; i < n; i++) {
-		struct export_info info;
-		struct err err = {0};
-
-		if (exports_add(x, e[i].url, e[i].name, false, &info, &err) < 0)
-			log_error("worker", "export lost", "name=%s why=\"%s\"", e[i].name,
-				  err.text);
-		else if (e[i].device[0])
-			exports_set_device(x, e[i].name, e[i].device, e[i].way);
-	}
-	free(e);
-}
-
 void exports_fini(struct exports *x)
 {
 	for (size_t i = 0; i < x->n; i++)
 		volume_unref(x->volumes[i]);
 	free(x->volumes);
+	reopening_free(x->reopening);
 	opener_free(&x->opener);
 	pthread_mutex_destroy(&x->lock);
 }

@@ -61,6 +61,10 @@ int exports_add(struct exports *x, const char *url, const char *name, bool refre
  * @force, which drops them). */
 int exports_remove(struct exports *x, const char *name, bool force, struct err *err);
 
+/* An export of the worker before that could not be opened yet is given up. @key: its name, URL or
+ * device. False: there is none. */
+bool exports_forget(struct exports *x, const char *key);
+
 /* Note that a device stands on an export ("" = no more), and watch it. -ENOENT. Asks the
  * supervisor: call from a control thread. */
 int exports_set_device(struct exports *x, const char *name, const char *device, const char *way);

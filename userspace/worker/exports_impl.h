@@ -23,6 +23,7 @@ struct exports {
 	struct nbd_directory directory;
 	struct nbd_server *server; /* set once it runs */
 	struct view *view;	   /* the worker's; may be NULL */
+	struct reopening *reopening; /* of the roster, not open yet; NULL = none */
 	int roster_fd;
 	uint64_t started_ns;
 	char event_loop[16];
@@ -31,7 +32,16 @@ struct exports {
 /* @roster_fd: where the table is kept for a successor, or -1. */
 int exports_init(struct exports *x, const struct config *cfg, struct store *store,
 		 struct fill *fill, int roster_fd, struct err *err);
-void exports_reopen(struct exports *x); /* what the roster says */
+
+/* For reopening (worker/reopen.h). The first three under the lock. */
+struct volume *exports_volume(struct exports *x, const char *name); /* or NULL */
+int exports_insert(struct exports *x, struct volume *v);
+void exports_save(struct exports *x); /* the roster, for a successor */
+int exports_make(struct exports *x, const char *url, const char *name, struct image_source **source,
+		 struct volume **out, struct err *err);
+/* Observe the export's device. Asks the supervisor: not under the lock. */
+void exports_watch(struct exports *x, const char *name, uint64_t len);
+
 void exports_fini(struct exports *x);	/* no reader is left */
 
 #endif

@@ -2,6 +2,9 @@
 /* A manifest is kept in the store by its URL, with its ETag and when it was last checked. Within
  * [image] manifest_max_age it is used without asking; later the origin is asked whether it is still
  * the same; an origin that does not answer does not keep an image away that is here.
+ *
+ * It is also kept by URL and digest: an export that stands goes on with its own manifest in the
+ * next worker, also when another one was published under the URL meanwhile.
  */
 #include "worker/opening.h"
 
@@ -111,6 +114,30 @@ static void record_write(struct store *s, const char *url, const char *etag, con
 	free(text);
 }
 
+/* The key of a manifest that stays itself. */
+static void digest_key(const char *url, const char *digest, char *out, size_t len)
+{
+	snprintf(out, len, "%s#%s", url, digest);
+}
+
+/* Written once, unless it was damaged or published anew with other parts. */
+static void manifest_keep(struct store *s, const char *url, const struct manifest *m,
+			  const char *json, size_t len)
+{
+	char digest[8 + 2 * SHA256_LEN] = "sha256:", key[ORIGIN_URL_MAX + sizeof(digest)];
+	struct record have;
+	bool kept = false;
+
+	hex_encode(m->digest, SHA256_LEN, digest + 7);
+	digest_key(url, digest, key, sizeof(key));
+	if (!record_read(s, key, &have)) {
+		kept = have.len == len && memcmp(have.json, json, len) == 0;
+		free(have.text);
+	}
+	if (!kept)
+		record_write(s, key, "", json, len);
+}
+
 /* What one open works with. */
 struct opening {
 	struct opener *o;
@@ -165,8 +192,10 @@ static int fetch_manifest(struct opening *p, const struct record *have, struct m
 	if (rc)
 		return rc;
 	rc = manifest_parse(json, len, p->url, out, err);
-	if (!rc)
+	if (!rc) {
+		manifest_keep(p->o->store, p->url, *out, json, len);
 		record_write(p->o->store, p->url, etag, json, len);
+	}
 	free(json);
 	return rc;
 }
@@ -178,6 +207,8 @@ static int find_manifest(struct opening *p, bool refresh, struct manifest **out,
 	bool good = got && manifest_parse(have.json, have.len, p->url, out, err) == 0;
 	int rc;
 
+	if (good)
+		manifest_keep(p->o->store, p->url, *out, have.json, have.len);
 	if (good && !refresh && record_is_fresh(p, &have)) {
 		rc = 0;
 	} else { /* absent, old, or damaged on our own disk */
@@ -230,6 +261,69 @@ static int open_any(struct opening *p, bool refresh, struct image_source **out, 
 	if (rc)
 		return rc;
 	return image_source_sealed(p->o->store, p->o->fill, p->origin, p->name, &m, out, err);
+}
+
+/* The manifest in the store under @key, if it is that of @digest. */
+static int kept_manifest(struct opening *p, const char *key, const char *digest,
+			 struct manifest **out, struct err *err)
+{
+	char hex[2 * SHA256_LEN + 1];
+	struct record have;
+	struct manifest *m;
+	int rc = record_read(p->o->store, key, &have);
+
+	if (rc)
+		return err_set(err, -ENOENT, "%s: the store has its manifest no longer", p->url);
+	rc = manifest_parse(have.json, have.len, p->url, &m, err);
+	free(have.text);
+	if (rc)
+		return err_set(err, -ENOENT, "%s: the store's copy of its manifest is damaged",
+			       p->url);
+	hex_encode(m->digest, SHA256_LEN, hex);
+	if (strcmp(hex, digest + strlen("sha256:")) != 0) {
+		manifest_free(m);
+		return err_set(err, -ENOENT, "%s: the store's manifest is another image's", p->url);
+	}
+	*out = m;
+	return 0;
+}
+
+static int reopen_sealed(struct opening *p, const char *digest, struct image_source **out,
+			 struct err *err)
+{
+	char key[ORIGIN_URL_MAX + 80];
+	struct manifest *m;
+	int rc;
+
+	digest_key(p->url, digest, key, sizeof(key));
+	rc = kept_manifest(p, key, digest, &m, err);
+	if (rc) /* a store from before manifests were kept by digest */
+		rc = kept_manifest(p, p->url, digest, &m, err);
+	return rc ? rc
+		  : image_source_sealed(p->o->store, p->o->fill, p->origin, p->name, &m, out, err);
+}
+
+int opener_reopen(struct opener *o, const char *url, const struct opener_known *k,
+		  struct image_source **out, struct err *err)
+{
+	struct opening p = {.o = o};
+	struct origin_stat stat = {.length = k->length};
+	int rc;
+
+	if (!k->length)
+		return err_set(err, -ENOENT, "nothing is known of the image");
+	rc = origin_open(url, &o->origin, &p.origin, p.name, err);
+	if (rc)
+		return rc;
+	set_names(&p);
+	if (k->digest[0]) {
+		rc = reopen_sealed(&p, k->digest, out, err);
+	} else {
+		snprintf(stat.etag, sizeof(stat.etag), "%s", k->etag);
+		rc = image_source_unsealed(o->store, o->fill, p.origin, p.name, &stat, out, err);
+	}
+	origin_unref(p.origin);
+	return rc;
 }
 
 int opener_open(struct opener *o, const char *url, bool refresh, struct image_source **out,

@@ -29,4 +29,16 @@ void opener_free(struct opener *o);
 int opener_open(struct opener *o, const char *url, bool refresh, struct image_source **out,
 		struct err *err);
 
+/* What is known of an image that was open before. */
+struct opener_known {
+	const char *digest; /* "sha256:.."; "" = not sealed */
+	const char *etag;   /* not sealed */
+	uint64_t length;    /* 0 = nothing is known */
+};
+
+/* The very image that was open, by what the store keeps, whatever its age; the origin is not asked.
+ * -ENOENT: the store has it no longer. */
+int opener_reopen(struct opener *o, const char *url, const struct opener_known *k,
+		  struct image_source **out, struct err *err);
+
 #endif

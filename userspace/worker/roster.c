@@ -3,13 +3,24 @@
 
 #include <cjson/cJSON.h>
 #include <errno.h>
+#include <inttypes.h>
 #include <stdbool.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/slots.h"
 
 #define ROSTER_MAGIC 0x54534f5243524e43ULL /* "CNRCROST" */
+
+/* As text: a JSON number is exact up to 2^53 only. */
+static bool length_put(cJSON *o, uint64_t length)
+{
+	char text[24];
+
+	snprintf(text, sizeof(text), "%" PRIu64, length);
+	return cJSON_AddStringToObject(o, "length", text);
+}
 
 static char *roster_print(const struct roster_entry *e, size_t n)
 {
@@ -23,7 +34,9 @@ static char *roster_print(const struct roster_entry *e, size_t n)
 		    !cJSON_AddStringToObject(o, "url", e[i].url) ||
 		    !cJSON_AddStringToObject(o, "name", e[i].name) ||
 		    !cJSON_AddStringToObject(o, "device", e[i].device) ||
-		    !cJSON_AddStringToObject(o, "way", e[i].way))
+		    !cJSON_AddStringToObject(o, "way", e[i].way) ||
+		    !cJSON_AddStringToObject(o, "digest", e[i].digest) ||
+		    !cJSON_AddStringToObject(o, "etag", e[i].etag) || !length_put(o, e[i].length))
 			goto out;
 	}
 	json = cJSON_PrintUnformatted(list);
@@ -51,12 +64,26 @@ static bool string_take(const cJSON *o, const char *key, char *out, size_t room)
 	return true;
 }
 
+/* What may be missing: "" then. */
+static bool string_take_if(const cJSON *o, const char *key, char *out, size_t room)
+{
+	out[0] = 0;
+	return !cJSON_HasObjectItem(o, key) || string_take(o, key, out, room);
+}
+
 static bool entry_take(const cJSON *o, struct roster_entry *e)
 {
+	char length[24];
+
+	if (!string_take_if(o, "length", length, sizeof(length)))
+		return false;
+	e->length = strtoull(length, NULL, 10);
 	return string_take(o, "url", e->url, sizeof(e->url)) &&
 	       string_take(o, "name", e->name, sizeof(e->name)) &&
 	       string_take(o, "device", e->device, sizeof(e->device)) &&
-	       string_take(o, "way", e->way, sizeof(e->way));
+	       string_take(o, "way", e->way, sizeof(e->way)) &&
+	       string_take_if(o, "digest", e->digest, sizeof(e->digest)) &&
+	       string_take_if(o, "etag", e->etag, sizeof(e->etag));
 }
 
 static int roster_parse(const char *json, struct roster_entry **out, size_t *n)

@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The exports that stand, kept in a file of the supervisor's so that the next worker reopens them:
- * JSON [{url, name, device, way}] in base/slots.h, for the writer may be killed at any instruction.
+ * JSON [{url, name, device, way, digest, etag, length}] in base/slots.h, for the writer may be killed
+ * at any instruction.
  */
 #ifndef WORKER_ROSTER_H
 #define WORKER_ROSTER_H
 
 #include <stddef.h>
+#include <stdint.h>
 
 #include "base/err.h"
 
@@ -14,6 +16,10 @@ struct roster_entry {
 	char name[256];
 	char device[64]; /* "" = exported only */
 	char way[32];
+	/* which image it was, as a cairnd that did not note it leaves empty */
+	char digest[72]; /* "sha256:..", "" = not sealed */
+	char etag[128];	 /* not sealed: the blob's */
+	uint64_t length; /* of the image, bytes */
 };
 
 /* Replace the roster. 0, -EFBIG, -ENOMEM or a write's errno. One thread at a time. */

@@ -20,6 +20,7 @@
 #include "worker/adopt.h"
 #include "worker/exports_impl.h"
 #include "worker/privileged.h"
+#include "worker/reopen.h"
 
 struct worker {
 	const struct config *cfg;
@@ -202,6 +203,8 @@ static void worker_stop(struct worker *w)
 	view_stop(w->view);
 	if (w->server)
 		nbd_server_stop(w->server);
+	if (w->have_exports)
+		reopening_stop(&w->exports);
 	adopter_stop(w->adopter);
 	if (w->fill)
 		fill_stop(w->fill);
@@ -245,6 +248,7 @@ int worker_main(const struct config *cfg, const struct worker_fds *fds)
 	if (rc)
 		log_error("worker", "can't start", "%s", err.text);
 	if (!rc) {
+		reopening_start(&w.exports, w.adopter);
 		tune_devices(&w);
 		wait_for_signal();
 	}

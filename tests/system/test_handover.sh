@@ -1,0 +1,84 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# Workers that are killed or replaced under devices and exports: what their readers see.
+. "$(dirname "$0")/lib.sh"
+
+# worker_other_than PID: another worker serves by now
+worker_other_than() {
+	local w
+	w=$(worker_pid) || return 1
+	[ "$w" != "$1" ] && [ -n "$(cairn status --json 2>/dev/null | jq -r .version)" ]
+}
+
+# Kills the worker, and waits for the next one to serve.
+worker_replace_by_kill() {
+	local w
+	w=$(worker_pid)
+	kill -KILL "$w"
+	wait_until 30 worker_other_than "$w" || fail "no other worker serves"
+}
+
+that_a_worker_begins_without_its_origin() {
+	local w uri sealed
+	sealed=$(uri "$U/img" --name sealed)
+	"$AZ" put images/plain.img "$T/img"
+	uri=$(uri "$U/plain.img" --name plain)
+	assert_image_equals "$sealed" "$T/img"
+	assert_image_equals "$uri" "$T/img"
+	kill -STOP "$(azurite_pid)"
+	worker_replace_by_kill || { kill -CONT "$(azurite_pid)"; return 1; }
+	(
+		assert_image_equals "$sealed" "$T/img"
+		assert_eq "$(image plain .verified)" false "unsealed as before"
+		assert_eq "$(image plain .bytes_present)" "$LEN_STORED" "bytes of the unsealed image in the store"
+	) || { kill -CONT "$(azurite_pid)"; return 1; }
+	kill -CONT "$(azurite_pid)"
+	cairn detach sealed
+	cairn detach plain
+}
+
+that_an_export_goes_on_with_its_own_image_when_another_was_published() {
+	local uri
+	cairn image push "$T/img" "$U/moving"
+	uri=$(uri "$U/moving" --name old)
+	"$AZ" delete images/moving.cairn.json
+	cairn image push "$T/other" "$U/moving"
+	cairn export "$U/moving" --name new --refresh >/dev/null
+	assert_image_equals "$(uri "$U/moving" --name new)" "$T/other"
+	worker_replace_by_kill
+	assert_image_equals "$uri" "$T/img"
+	assert_image_equals "$(uri "$U/moving" --name new)" "$T/other"
+	cairn detach old
+	cairn detach new
+}
+
+that_an_export_that_only_its_origin_has_comes_when_the_origin_does() {
+	local uri pid rc=0
+	uri=$(uri "$U/img" --name img)
+	uri "$U/other" --name other >/dev/null
+	pid=$(azurite_pid)
+	kill -STOP "$pid"
+	rm "$T"/d/a/store/urls/*
+	(
+		worker_replace_by_kill
+		assert_eq "$(image img .name)" "" "an export that nobody could open"
+		assert_fails 'being opened again' cairn export "file://$T/img" --name img
+		cairn detach other # given up while it waits
+	) || rc=$?
+	kill -CONT "$pid"
+	[ $rc = 0 ] || return $rc
+	wait_until 30 eval '[ "$(image img .name)" = img ]' || fail "the export does not come back"
+	assert_image_equals "$uri" "$T/img"
+	assert_eq "$(image other .name)" "" "the export that was given up"
+	cairn detach img
+}
+
+LEN=$((9 * 1024 * 1024 + 777))
+LEN_STORED=$(((LEN + 65535) / 65536 * 65536))
+random_file "$T/img" "$LEN"
+random_file "$T/other" "$LEN" other
+azurite_start
+cairn image push "$T/img" "$U/img"
+cairn image push "$T/other" "$U/other"
+cairnd_start a
+run_tests
