@@ -176,7 +176,7 @@ unit: unit-build
 
 # TEST=main_job for one alone; LOOP=epoll for the event loop that needs no io_uring.
 system: all man $(BUILD)/system/origin_azurite.san $(BUILD)/system/observe_tool \
-        $(BUILD)/system/link_kill
+        $(BUILD)/system/link_kill $(BUILD)/system/compare_reads
 	$(Q)tests/system/run --loop $(or $(LOOP),auto) $(TEST)
 
 $(BUILD)/system/origin_azurite.san: PKG_LIBS += -lcmocka

@@ -73,6 +73,61 @@ that_an_export_that_only_its_origin_has_comes_when_the_origin_does() {
 	cairn detach img
 }
 
+# --- killed and replaced under load ---
+
+READERS=$BUILD/system/compare_reads
+
+# Two mounted file systems and the bare device of a third image, read past the page cache.
+beds_up() {
+	need_device
+	need_filesystem erofs
+	mkdir -p "$T/erofs" "$T/ext4"
+	cairn mount "$U/erofs" "$T/erofs" --name erofs
+	cairn mount "$U/ext4" "$T/ext4" --name ext4
+	DEV=$(cairn attach "$U/img" --name img)
+}
+beds_down() {
+	cairn umount "$T/erofs"
+	cairn umount "$T/ext4"
+	cairn detach img
+	assert_eq "$(status '.images | length')" 0 "exports left"
+}
+readers_start() {
+	rm -f "$T/stop"
+	"$READERS" "$T/stop" 4 "$T/erofs/big" "$T/tree/big" "$T/ext4/big" "$T/tree/big" "$DEV" "$T/img" \
+		"$T/erofs/small" "$T/tree/small" >"$T/readers" 2>&1 &
+	echo $! >"$T/readers.pid"
+}
+# A read that hangs can't be killed, so the readers' own end is waited for.
+readers_stop() {
+	touch "$T/stop"
+	wait_until "${1:-30}" pid_gone "$(cat "$T/readers.pid")" || fail "a read hangs"
+	note "readers: $(cat "$T/readers")"
+	grep -q ' errors=0 wrong=0 ' "$T/readers" || fail "$(cat "$T/readers")"
+	assert_le 50 "$(sed -n 's/^reads=\([0-9]*\) .*/\1/p' "$T/readers")" "reads that were compared"
+}
+
+that_readers_of_mounts_and_devices_see_nothing_of_100_killed_workers() {
+	local i w killed=0 restarts
+	beds_up
+	readers_start
+	for i in $(seq 1 400); do
+		[ $killed -lt 100 ] || break
+		sleep "0.0$((RANDOM % 10))$((RANDOM % 10))"
+		w=$(worker_pid) || continue
+		if kill -KILL "$w" 2>/dev/null; then killed=$((killed + 1)); fi
+	done
+	wait_until 30 cairn status --json || fail "no worker serves"
+	readers_stop
+	restarts=$(status .worker_restarts)
+	assert_le 100 "$restarts" "restarts of the worker"
+	tree_hashes "$T/tree" >"$T/want"
+	drop_caches
+	tree_hashes "$T/erofs" | cmp - "$T/want"
+	tree_hashes "$T/ext4" | cmp - "$T/want"
+	beds_down
+}
+
 LEN=$((9 * 1024 * 1024 + 777))
 LEN_STORED=$(((LEN + 65535) / 65536 * 65536))
 random_file "$T/img" "$LEN"
@@ -80,5 +135,11 @@ random_file "$T/other" "$LEN" other
 azurite_start
 cairn image push "$T/img" "$U/img"
 cairn image push "$T/other" "$U/other"
+random_file "$T/tree/big" $((24 * 1024 * 1024 + 4096)) big
+random_file "$T/tree/small" 8192 small
+for fs in erofs ext4; do
+	cairn image build "$T/tree" "$T/$fs.img" --fs $fs
+	cairn image push "$T/$fs.img" "$U/$fs"
+done
 cairnd_start a
 run_tests

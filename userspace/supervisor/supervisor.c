@@ -66,6 +66,12 @@ static void worker_start(struct supervisor *s)
 	s->restart_ns = s->started_ns + crash_backoff_ms(&s->deaths.in_a_row, 0) * NSEC_PER_MSEC;
 }
 
+/* Someone killed it: nothing says that the next one would fare worse, and readers wait for it. */
+static bool is_from_outside(const struct crash_end *e)
+{
+	return WIFSIGNALED(e->status) && WTERMSIG(e->status) == SIGKILL && !e->oom;
+}
+
 static void on_worker_death(struct supervisor *s, int status)
 {
 	struct crash_end e = {.pid = s->worker.pid, .status = status};
@@ -79,6 +85,8 @@ static void on_worker_death(struct supervisor *s, int status)
 	if (s->stopping)
 		return;
 	ms = deaths_note(&s->deaths, &e);
+	if (is_from_outside(&e))
+		ms = s->deaths.in_a_row = 0;
 	devices_worker_died(&s->devices);
 	if (!s->ever_ready && WIFEXITED(status)) {
 		s->status = 1;
