@@ -60,10 +60,33 @@ int attach_choose(const struct attach_env *env, const char *name, const struct a
 	return err_set(err, -EINVAL, "no attach way is called %.40s; there are %s", name, known);
 }
 
-void attach_sweep(const struct attach_env *env)
+const struct attach_way *attach_find(const char *name)
 {
 	for (size_t i = 0; i < WAYS; i++)
-		ways[i]->sweep(env);
+		if (strcmp(ways[i]->name, name) == 0)
+			return ways[i];
+	return NULL;
+}
+
+void attach_sweep(const struct attach_env *env, const struct attachment *kept, size_t n)
+{
+	struct attach_env sweeping = *env;
+
+	sweeping.kept = kept;
+	sweeping.nkept = n;
+	for (size_t i = 0; i < WAYS; i++)
+		ways[i]->sweep(&sweeping);
+}
+
+bool attach_keeps(const struct attach_env *env, const char *dir)
+{
+	char name[NAME_MAX + 1];
+
+	for (size_t i = 0; i < env->nkept; i++)
+		if (!attach_dir_name(env->kept[i].name, name, sizeof(name)) &&
+		    strcmp(name, dir) == 0)
+			return true;
+	return false;
 }
 
 int attach_give(const struct attach_env *env, struct attachment *a, struct err *err)

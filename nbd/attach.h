@@ -35,6 +35,8 @@ struct attach_env {
 	int (*give)(void *asker, struct attachment *a);
 	bool (*asker_is_gone)(void *asker); /* waiting for it is no use; may be NULL */
 	void *asker;
+	const struct attachment *kept; /* while sweeping */
+	size_t nkept;
 };
 
 struct attach_way;
@@ -50,9 +52,10 @@ struct attachment {
 	/* given */
 	char device[64]; /* "/dev/loop0" */
 	int index;	 /* of the device within its kind */
-	pid_t pid; /* helper program, 0 = none; the supervisor reaps it and calls attach_died() */
-	unsigned generation; /* grows with every revival, and names the mount point */
-	uint64_t since_ns;   /* when it last became ready */
+	pid_t pid;	 /* helper program, 0 = none; a child, or one of the supervisor before */
+	uint64_t pid_started; /* base/process.h */
+	unsigned generation;  /* grows with every revival, and names the mount point */
+	uint64_t since_ns;    /* when it last became ready */
 	bool dead;
 	bool given_up; /* dead, and not brought back before the next worker */
 	/* The supervisor's hold on the worker's ends of the live connections; the worker that runs
@@ -76,7 +79,11 @@ struct attach_way {
 	/* A connection or the helper died: the same device on the same export again. Asked for by
 	 * the worker, which has to take the new connections. */
 	int (*revive)(const struct attach_env *env, struct attachment *a, struct err *err);
-	/* At start: remove what an earlier supervisor that was killed left. */
+	/* At start: @a as the supervisor before wrote it down, but without links; what is left of
+	 * it goes on. -ENODEV: there is no such device any more. a->dead: its helper has ended. */
+	int (*restore)(const struct attach_env *env, struct attachment *a, struct err *err);
+	/* At start, after those were restored that can be: remove what else an earlier supervisor
+	 * that was killed left. Attachments of env->kept are not touched. */
 	void (*sweep)(const struct attach_env *env);
 };
 
@@ -86,7 +93,13 @@ extern const struct attach_way attach_nbdfuse, attach_kernel_nbd;
  * (code 0: none was). -EINVAL: no such way; -ENOTSUP: can't work here. */
 int attach_choose(const struct attach_env *env, const char *name, const struct attach_way **out,
 		  struct err *passed_over, struct err *err);
-void attach_sweep(const struct attach_env *env);
+/* NULL: there is no such way. */
+const struct attach_way *attach_find(const char *name);
+
+/* What an earlier supervisor left and is not among @kept is taken away. */
+void attach_sweep(const struct attach_env *env, const struct attachment *kept, size_t n);
+/* The folder @dir of runtime_dir/attach is one of env->kept's. */
+bool attach_keeps(const struct attach_env *env, const char *dir);
 
 /* Have the asker serve the fresh connections now. */
 int attach_give(const struct attach_env *env, struct attachment *a, struct err *err);

@@ -267,7 +267,7 @@ static int kernel_attach(const struct attach_env *env, struct attachment *a, str
 	return 0;
 }
 
-/* ---- detach ---- */
+/* ---- after another supervisor ---- */
 
 /* Still the device that was set up, and not someone else's by now? */
 static bool is_ours(const struct attachment *a)
@@ -278,6 +278,17 @@ static bool is_ours(const struct attachment *a)
 	return kernel_device_owner(a->index, &pid, identity) && pid == a->owner &&
 	       (!identity[0] || strncmp(identity, a->identity, sizeof(identity) - 1) == 0);
 }
+
+static int kernel_restore(const struct attach_env *env, struct attachment *a, struct err *err)
+{
+	int rc = attach_kernel_ready(env->kernel, err);
+
+	if (!rc && !is_ours(a))
+		rc = err_set(err, -ENODEV, "%s is not set up as it was", a->device);
+	return rc;
+}
+
+/* ---- detach ---- */
 
 static int kernel_detach(const struct attach_env *env, struct attachment *a, bool force,
 			 struct err *err)
@@ -360,5 +371,6 @@ const struct attach_way attach_kernel_nbd = {
 	.attach = kernel_attach,
 	.detach = kernel_detach,
 	.revive = kernel_revive,
+	.restore = kernel_restore,
 	.sweep = attach_kernel_sweep,
 };

@@ -21,6 +21,9 @@ int attach_kernel_ready(struct attach_kernel *k, struct err *err);
 /* Watch and keep @fd as one more, fresh, with a new ledger. It is closed when that fails. */
 int links_add(struct attach_kernel *k, struct attachment *a, int fd);
 
+/* The same for a connection of the supervisor before, with its ledger. */
+int links_restore(struct attach_kernel *k, struct attachment *a, int fd, int ledger);
+
 /* Shut all down, so that the kernel and the worker see them end, and forget them. */
 void links_cut(struct attach_kernel *k, struct attachment *a);
 

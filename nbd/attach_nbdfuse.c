@@ -21,7 +21,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mount.h>
-#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -31,7 +30,9 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/mounts.h"
+#include "base/process.h"
 #include "nbd/attach_kernel_impl.h"
+#include "nbd/attach_nbdfuse_impl.h"
 #include "nbd/loopdev.h"
 #include "nbd/tcp_pair.h"
 
@@ -99,8 +100,6 @@ static void nbdfuse_exec(const struct paths *p, int fd)
 {
 	sigset_t none;
 
-	/* KILL, so that the mount stays and the sweep finds the loop device by its path */
-	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
 	unsetenv("NOTIFY_SOCKET");
@@ -115,20 +114,6 @@ static void nbdfuse_exec(const struct paths *p, int fd)
 	_exit(127);
 }
 
-/* Reap @pid within @ms; true when it is gone. */
-static bool child_ends(pid_t pid, int ms)
-{
-	for (uint64_t end = clock_now_ns() + (uint64_t)ms * NSEC_PER_MSEC;;) {
-		pid_t got = waitpid(pid, NULL, WNOHANG);
-
-		if (got == pid || (got < 0 && errno == ECHILD))
-			return true;
-		if (clock_now_ns() > end)
-			return false;
-		sleep_ms(2);
-	}
-}
-
 static void unmount(const char *point)
 {
 	umount2(point, MNT_DETACH | UMOUNT_NOFOLLOW);
@@ -136,22 +121,35 @@ static void unmount(const char *point)
 }
 
 /* It ends by itself when its mount goes and nobody holds the file. */
-static void nbdfuse_end(pid_t pid, const char *mount)
+static void nbdfuse_end(const struct process *p, const char *mount)
 {
 	static const int signals[] = {0, SIGTERM, SIGKILL};
 
 	unmount(mount);
-	for (size_t i = 0; pid > 0 && i < sizeof(signals) / sizeof(signals[0]); i++) {
-		if (signals[i])
-			kill(pid, signals[i]);
-		if (child_ends(pid, END_WAIT_MS))
+	for (size_t i = 0; i < sizeof(signals) / sizeof(signals[0]); i++) {
+		if (signals[i] && process_is(p))
+			kill(p->pid, signals[i]);
+		if (process_ends(p, END_WAIT_MS))
 			return;
 	}
 }
 
+static struct process helper_of(const struct attachment *a)
+{
+	return (struct process){a->pid, a->pid_started};
+}
+
+static void helper_end(struct attachment *a, const char *mount)
+{
+	struct process p = helper_of(a);
+
+	nbdfuse_end(&p, mount);
+	a->pid = 0;
+}
+
 /* The pid file appears when the mount is up. */
-static int nbdfuse_wait(const struct attach_env *env, const struct paths *p, pid_t pid,
-			const char *name, struct err *err)
+static int nbdfuse_wait(const struct attach_env *env, const struct paths *p,
+			const struct process *helper, const char *name, struct err *err)
 {
 	uint64_t end = clock_now_ns() + MOUNT_WAIT_MS * NSEC_PER_MSEC;
 	int status;
@@ -159,7 +157,7 @@ static int nbdfuse_wait(const struct attach_env *env, const struct paths *p, pid
 	for (;;) {
 		if (access(p->pid_file, F_OK) == 0)
 			return 0;
-		if (waitpid(pid, &status, WNOHANG) == pid)
+		if (waitpid(helper->pid, &status, WNOHANG) == helper->pid)
 			return err_set(err, -EIO,
 				       "nbdfuse ended %s %d before it had mounted export '%s'; "
 				       "its own message is in cairnd's log",
@@ -167,11 +165,11 @@ static int nbdfuse_wait(const struct attach_env *env, const struct paths *p, pid
 				       WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status),
 				       name);
 		if (env->asker_is_gone && env->asker_is_gone(env->asker)) {
-			nbdfuse_end(pid, p->mount);
+			nbdfuse_end(helper, p->mount);
 			return err_set(err, -EPIPE, "the worker died while nbdfuse began");
 		}
 		if (clock_now_ns() > end) {
-			nbdfuse_end(pid, p->mount);
+			nbdfuse_end(helper, p->mount);
 			return err_set(err, -ETIMEDOUT,
 				       "nbdfuse did not mount export '%s' within %d s", name,
 				       MOUNT_WAIT_MS / 1000);
@@ -202,6 +200,7 @@ static int link_make(const struct attach_env *env, struct attachment *a, int *nb
 static int nbdfuse_start(const struct attach_env *env, struct attachment *a, const struct paths *p,
 			 struct err *err)
 {
+	struct process helper;
 	int fd, rc;
 
 	if (mkdir(p->mount, 0700) && errno != EEXIST)
@@ -215,10 +214,12 @@ static int nbdfuse_start(const struct attach_env *env, struct attachment *a, con
 		nbdfuse_exec(p, fd);
 	rc = a->pid < 0 ? -errno : 0;
 	close(fd);
+	helper = process_of(a->pid);
+	a->pid_started = helper.started;
 	if (rc)
 		err_set(err, rc, "fork: %s", strerror(-rc));
 	else
-		rc = nbdfuse_wait(env, p, a->pid, a->name, err);
+		rc = nbdfuse_wait(env, p, &helper, a->name, err);
 out:
 	if (rc) {
 		a->pid = 0;
@@ -252,21 +253,6 @@ static void device_note(const struct attachment *a, const struct paths *p)
 		rename(next, now);
 }
 
-/* Files of ours first, then the folder: nothing that someone else put there is lost. */
-static void dir_remove(const char *dir)
-{
-	static const char *const files[] = {"nbdfuse.pid", "device.json", "device.new"};
-	char path[PATH_MAX];
-
-	for (size_t i = 0; i < sizeof(files) / sizeof(files[0]); i++) {
-		snprintf(path, sizeof(path), "%.*s/%s", PATH_MAX - 32, dir, files[i]);
-		unlink(path);
-	}
-	if (rmdir(dir) && errno != ENOENT)
-		log_warn("attach", "can't remove a folder", "path=%s why=\"%s\"", dir,
-			 strerror(errno));
-}
-
 /* ---- the way ---- */
 
 static int nbdfuse_attach(const struct attach_env *env, struct attachment *a, struct err *err)
@@ -293,11 +279,10 @@ static int nbdfuse_attach(const struct attach_env *env, struct attachment *a, st
 	device_note(a, &p);
 	return 0;
 end:
-	nbdfuse_end(a->pid, p.mount);
-	a->pid = 0;
+	helper_end(a, p.mount);
 	links_cut(env->kernel, a);
 remove:
-	dir_remove(p.dir);
+	attach_nbdfuse_dir_remove(p.dir);
 	return rc;
 }
 
@@ -330,12 +315,11 @@ static int nbdfuse_detach(const struct attach_env *env, struct attachment *a, bo
 			log_warn("attach", "ending nbdfuse first", "device=%s why=\"%s\"",
 				 a->device, why.text);
 	}
-	nbdfuse_end(a->pid, p.mount);
-	a->pid = 0;
+	helper_end(a, p.mount);
 	links_cut(env->kernel, a);
 	if (rc)
 		rc = loopdev_clear(a->index, err);
-	dir_remove(p.dir);
+	attach_nbdfuse_dir_remove(p.dir);
 	return rc;
 }
 
@@ -353,7 +337,7 @@ static int nbdfuse_revive(const struct attach_env *env, struct attachment *a, st
 	if (!rc) {
 		rc = loopdev_change(a->index, p.image, err);
 		if (rc) {
-			nbdfuse_end(next.pid, p.mount);
+			helper_end(&next, p.mount);
 			links_cut(env->kernel, &next);
 		}
 	}
@@ -361,148 +345,30 @@ static int nbdfuse_revive(const struct attach_env *env, struct attachment *a, st
 		a->nlinks = a->fresh = 0; /* the old one was cut */
 		return rc;
 	}
-	nbdfuse_end(a->pid, old.mount);
+	helper_end(a, old.mount);
 	*a = next;
 	a->dead = false;
 	device_note(a, &p);
 	return 0;
 }
 
-/* ---- after a crash ---- */
+/* ---- after another supervisor ---- */
 
-static void sweep_loops(const char *base)
+static int nbdfuse_restore(const struct attach_env *env, struct attachment *a, struct err *err)
 {
-	size_t len = strlen(base);
-	char backing[PATH_MAX];
-	struct dirent *d;
-	int index;
-	DIR *dir = opendir("/sys/block");
+	struct process helper = helper_of(a);
+	struct paths p;
+	int rc = paths_make(env, a, false, &p, err);
 
-	while (dir && (d = readdir(dir))) {
-		struct err err = {0};
-
-		if (sscanf(d->d_name, "loop%d", &index) != 1 || !loopdev_backing(index, backing) ||
-		    strncmp(backing, base, len) != 0 || backing[len] != '/')
-			continue;
-		if (loopdev_in_use(index, &err))
-			log_warn("attach", "a device of an earlier run is in use; its reads fail",
-				 "device=/dev/%s why=\"%s\"", d->d_name, err.text);
-		if (loopdev_clear(index, &err))
-			log_warn("attach", "a loop device is left over", "why=\"%s\"", err.text);
-		else
-			log_info("attach", "removed a device of an earlier run", "device=/dev/%s",
-				 d->d_name);
-	}
-	if (dir)
-		closedir(dir);
-}
-
-/* A pid may be anyone's by now: only an nbdfuse that names our folder is ours. */
-static void sweep_nbdfuse(const char *dir)
-{
-	char path[PATH_MAX], cmdline[PATH_MAX], *text;
-	size_t len;
-	pid_t pid;
-	int fd;
-	ssize_t n;
-
-	snprintf(path, sizeof(path), "%.*s/nbdfuse.pid", PATH_MAX - 32, dir);
-	if (file_read_all(path, 64, &text, &len))
-		return;
-	pid = atoi(text);
-	free(text);
-	snprintf(path, sizeof(path), "/proc/%d/cmdline", pid);
-	fd = pid > 1 ? open(path, O_RDONLY | O_CLOEXEC) : -1;
-	if (fd < 0)
-		return;
-	n = read(fd, cmdline, sizeof(cmdline) - 1);
-	close(fd);
-	if (n <= 0)
-		return;
-	cmdline[n] = 0;
-	if (!strstr(cmdline, "nbdfuse") || !memmem(cmdline, (size_t)n, dir, strlen(dir)))
-		return;
-	kill(pid, SIGTERM);
-	for (int i = 0; i < END_WAIT_MS / 10 && kill(pid, 0) == 0; i++)
-		sleep_ms(10);
-	kill(pid, SIGKILL);
-}
-
-struct leftovers {
-	const char *base;
-	char (*points)[PATH_MAX];
-	size_t n;
-};
-
-static bool collect_mount(void *arg, const struct mount_entry *m)
-{
-	struct leftovers *l = arg;
-	size_t len = strlen(l->base);
-	void *more;
-
-	if (strncmp(m->point, l->base, len) != 0 || m->point[len] != '/')
-		return true;
-	more = realloc(l->points, (l->n + 1) * sizeof(*l->points));
-	if (!more)
-		return false;
-	l->points = more;
-	strcpy(l->points[l->n++], m->point);
-	return true;
-}
-
-static void sweep_mounts(const char *base)
-{
-	struct leftovers l = {.base = base};
-
-	mounts_each("/proc/self/mountinfo", collect_mount, &l);
-	for (size_t i = l.n; i-- > 0;)
-		if (umount2(l.points[i], MNT_DETACH | UMOUNT_NOFOLLOW))
-			log_warn("attach", "can't unmount", "path=%s why=\"%s\"", l.points[i],
-				 strerror(errno));
-	free(l.points);
-}
-
-static void sweep_folder(const char *dir)
-{
-	char path[PATH_MAX];
-	struct dirent *d;
-	DIR *folder = opendir(dir);
-
-	while (folder && (d = readdir(folder))) {
-		snprintf(path, sizeof(path), "%.*s/%s", PATH_MAX - 300, dir, d->d_name);
-		if (strncmp(d->d_name, "mnt.", 4) == 0)
-			rmdir(path);
-	}
-	if (folder)
-		closedir(folder);
-	dir_remove(dir);
-}
-
-/* First loops, by a path that only the mount gives; then nbdfuse, mounts and folders. */
-static void nbdfuse_sweep(const struct attach_env *env)
-{
-	char base[PATH_MAX], dir[PATH_MAX];
-	struct dirent *d;
-	DIR *folder;
-
-	snprintf(base, sizeof(base), "%s/attach", env->runtime_dir);
-	folder = opendir(base);
-	if (!folder)
-		return;
-	sweep_loops(base);
-	while ((d = readdir(folder))) {
-		snprintf(dir, sizeof(dir), "%.*s/%s", PATH_MAX - 300, base, d->d_name);
-		if (d->d_name[0] != '.')
-			sweep_nbdfuse(dir);
-	}
-	sweep_mounts(base);
-	rewinddir(folder);
-	while ((d = readdir(folder))) {
-		snprintf(dir, sizeof(dir), "%.*s/%s", PATH_MAX - 300, base, d->d_name);
-		if (d->d_name[0] != '.')
-			sweep_folder(dir);
-	}
-	closedir(folder);
+	if (rc)
+		return rc;
+	if (!loop_is_ours(a, &p))
+		return err_set(err, -ENODEV, "%s shows another file by now", a->device);
+	if (process_is(&helper))
+		return 0;
+	a->pid = 0;
+	a->dead = true;
+	return 0;
 }
 
 const struct attach_way attach_nbdfuse = {
@@ -512,5 +378,6 @@ const struct attach_way attach_nbdfuse = {
 	.attach = nbdfuse_attach,
 	.detach = nbdfuse_detach,
 	.revive = nbdfuse_revive,
-	.sweep = nbdfuse_sweep,
+	.restore = nbdfuse_restore,
+	.sweep = attach_nbdfuse_sweep,
 };

@@ -17,22 +17,31 @@
 
 #define EVENTS_A_TURN 64
 
-int links_add(struct attach_kernel *k, struct attachment *a, int fd)
+int links_restore(struct attach_kernel *k, struct attachment *a, int fd, int ledger)
 {
 	struct epoll_event e = {.events = EPOLLRDHUP, .data.fd = fd};
-	int ledger = a->nlinks < ATTACH_LINKS_MAX ? ledger_new(NULL) : -ENOMEM;
 
-	if (ledger < 0 || epoll_ctl(k->epoll, EPOLL_CTL_ADD, fd, &e)) {
+	if (a->nlinks == ATTACH_LINKS_MAX || epoll_ctl(k->epoll, EPOLL_CTL_ADD, fd, &e)) {
 		shutdown(fd, SHUT_RDWR);
 		close(fd);
-		if (ledger >= 0)
-			close(ledger);
+		close(ledger);
 		return -ENOMEM;
 	}
 	a->ledgers[a->nlinks] = ledger;
 	a->links[a->nlinks++] = fd;
 	a->fresh++;
 	return 0;
+}
+
+int links_add(struct attach_kernel *k, struct attachment *a, int fd)
+{
+	int ledger = ledger_new(NULL);
+
+	if (ledger >= 0)
+		return links_restore(k, a, fd, ledger);
+	shutdown(fd, SHUT_RDWR);
+	close(fd);
+	return -ENOMEM;
 }
 
 /* The worker holds the same socket, so epoll would keep it when only this end is closed. */

@@ -146,7 +146,7 @@ void attach_kernel_sweep(const struct attach_env *env)
 	folder = opendir(base);
 	while (folder && (d = readdir(folder))) {
 		snprintf(dir, sizeof(dir), "%.*s/%s", PATH_MAX - 300, base, d->d_name);
-		if (d->d_name[0] != '.')
+		if (d->d_name[0] != '.' && !attach_keeps(env, d->d_name))
 			sweep_folder(env, dir);
 	}
 	if (folder)

@@ -12,7 +12,7 @@
 
 #define STARTED_AT 20 /* fields after the name in /proc/PID/stat: starttime is the 22nd */
 
-int process_started(pid_t pid, uint64_t *started)
+static int look(pid_t pid, uint64_t *started, char *state)
 {
 	char path[48], text[1024], *p;
 	size_t n;
@@ -26,12 +26,20 @@ int process_started(pid_t pid, uint64_t *started)
 	fclose(f);
 	text[n] = 0;
 	p = strrchr(text, ')'); /* the name may hold anything */
+	*state = p && p[1] ? p[2] : 'X';
 	for (int i = 0; p && i < STARTED_AT; i++)
 		p = strchr(p + 1, ' ');
 	if (!p)
 		return -EBADMSG;
 	*started = strtoull(p + 1, NULL, 10);
 	return 0;
+}
+
+int process_started(pid_t pid, uint64_t *started)
+{
+	char state;
+
+	return look(pid, started, &state);
 }
 
 int boot_id(char out[BOOT_ID_LEN])
@@ -60,8 +68,17 @@ struct process process_of(pid_t pid)
 bool process_is(const struct process *p)
 {
 	uint64_t started;
+	char state;
 
-	return p->pid > 0 && !process_started(p->pid, &started) && started == p->started;
+	return p->pid > 0 && !look(p->pid, &started, &state) && started == p->started &&
+	       state != 'Z' && state != 'X';
+}
+
+static bool has_its_pid(const struct process *p)
+{
+	uint64_t started;
+
+	return !process_started(p->pid, &started) && started == p->started;
 }
 
 int process_open(const struct process *p)
@@ -69,7 +86,7 @@ int process_open(const struct process *p)
 	int fd = p->pid > 0 ? (int)syscall(SYS_pidfd_open, p->pid, 0) : -1;
 
 	/* looked at after the open: from then on the pid is not given to another */
-	if (fd >= 0 && process_is(p))
+	if (fd >= 0 && has_its_pid(p))
 		return fd;
 	if (fd >= 0)
 		close(fd);

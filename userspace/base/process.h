@@ -24,11 +24,11 @@ int process_started(pid_t pid, uint64_t *started);
 /* @pid as it is now; {0} when there is none. */
 struct process process_of(pid_t pid);
 
-/* It runs, or is a zombie: nobody else has its pid. */
+/* It runs. A zombie, which may wait for its parent for ever, does not. */
 bool process_is(const struct process *p);
 
-/* A descriptor that polls readable when the process ends; close-on-exec, the caller's. -ESRCH: it
- * has ended, or its pid is another's. */
+/* A descriptor that polls readable when the process has ended, all threads; close-on-exec, the
+ * caller's. -ESRCH: there is none, or its pid is another's. */
 int process_open(const struct process *p);
 
 /* True once it has ended; waits at most @ms. A child is reaped. */
