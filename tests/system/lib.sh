@@ -307,10 +307,13 @@ cairnd_start() {
 
 supervisor_pid() { cat "$T/d/${1:-$D}/pid"; }
 
-worker_pid() { # the child that was started as `cairnd --worker`
+worker_pid() { # `cairnd --worker RUNTIME_DIR`, whose child it ever may be
 	local p
-	for p in $(pgrep -P "$(supervisor_pid "${1:-$D}")"); do
-		if tr '\0' ' ' <"/proc/$p/cmdline" | grep -qE 'cairnd.* --worker'; then echo "$p"; return 0; fi
+	for p in $(pids_of_scratch); do
+		if pid_alive "$p" && tr '\0' ' ' <"/proc/$p/cmdline" | grep -qF -- "--worker $T/d/${1:-$D}/run "; then
+			echo "$p"
+			return 0
+		fi
 	done
 	return 1
 }

@@ -24,12 +24,15 @@ static void daemon_print(const cJSON *s)
 {
 	const cJSON *store = cJSON_GetObjectItemCaseSensitive(s, "store");
 	const cJSON *c = cJSON_GetObjectItemCaseSensitive(s, "counters");
+	const cJSON *supervisor = cJSON_GetObjectItemCaseSensitive(s, "supervisor");
 	const cJSON *served = cJSON_GetObjectItemCaseSensitive(c, "served_bytes");
 	char a[24], b[24], d[24];
 
-	printf("cairnd %s, up %.0f s, event loop %s, worker restarts %.0f\n",
+	printf("cairnd %s, up %.0f s, event loop %s, worker restarts %.0f, "
+	       "supervisor %.0f (%.0f before it)\n",
 	       cli_text(s, "version"), cli_number(s, "uptime_seconds"), cli_text(s, "event_loop"),
-	       cli_number(s, "worker_restarts"));
+	       cli_number(s, "worker_restarts"), cli_number(supervisor, "pid"),
+	       cli_number(supervisor, "takeovers"));
 	printf("store  %s of %s in %s, %.0f evictions, %.0f errors\n",
 	       size_text(cli_number(store, "used_bytes"), a),
 	       size_text(cli_number(store, "size_bytes"), b), cli_text(store, "path"),

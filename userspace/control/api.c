@@ -15,6 +15,7 @@
 #include "origin/origin.h"
 #include "worker/adopt.h"
 #include "worker/privileged.h"
+#include "worker/supervisor_seen.h"
 
 /* of 20 ms: until the closed connections of a helper are seen as closed */
 #define REMOVE_TRIES   100
@@ -108,6 +109,17 @@ static cJSON *counters_json(const struct api_totals *t, const struct worker_stat
 	return c;
 }
 
+static cJSON *supervisor_json(void)
+{
+	cJSON *o = cJSON_CreateObject();
+	uint64_t pid, takeovers;
+
+	supervisor_seen(&pid, &takeovers);
+	reply_add_u64(o, "pid", pid);
+	reply_add_u64(o, "takeovers", takeovers);
+	return o;
+}
+
 static void status_get(struct api *a, struct api_reply *out)
 {
 	struct worker_status w = {0};
@@ -124,6 +136,7 @@ static void status_get(struct api *a, struct api_reply *out)
 	cJSON_AddNumberToObject(o, "uptime_seconds", (double)w.uptime_ms / 1000);
 	cJSON_AddStringToObject(o, "event_loop", w.event_loop);
 	cJSON_AddNumberToObject(o, "worker_restarts", api_worker_restarts());
+	cJSON_AddItemToObject(o, "supervisor", supervisor_json());
 	reply_add_u64(o, "resident_bytes", w.rss_bytes);
 	reply_add_u64(o, "nbd_connections", totals.connections);
 	cJSON_AddItemToObject(o, "store", store_json(&w));

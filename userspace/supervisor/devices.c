@@ -147,6 +147,18 @@ static int image_check(const struct attachment *a, const struct device_wish *w, 
 		       a->device, a->name);
 }
 
+int devices_add(struct devices *d, const struct attachment *a, struct err *err)
+{
+	struct attachment *more = realloc(d->list, (d->n + 1) * sizeof(*more));
+
+	if (!more)
+		return err_set(err, -ENOMEM, "out of memory");
+	d->list = more;
+	d->list[d->n] = *a;
+	d->list[d->n++].since_ns = clock_now_ns();
+	return 0;
+}
+
 static int attach_new(struct devices *d, const struct device_wish *w, struct attachment **out,
 		      struct err *passed_over, struct err *err)
 {

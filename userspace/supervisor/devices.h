@@ -51,6 +51,9 @@ uint32_t devices_missing(const struct attachment *a);
 /* @name: of the export, or of the device. */
 int devices_detach(struct devices *d, const char *name, bool force, struct err *err);
 
+/* One of the supervisor before; @a's links are the table's on success only. */
+int devices_add(struct devices *d, const struct attachment *a, struct err *err);
+
 /* The device on the export, by the name of either, or NULL. */
 const struct attachment *devices_find(struct devices *d, const char *name);
 

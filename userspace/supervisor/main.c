@@ -58,7 +58,7 @@ int main(int argc, char **argv)
 	enum log_level level;
 	int opt, mode = 0;
 
-	if (argc == 2 && strcmp(argv[1], "--worker") == 0)
+	if (argc >= 2 && strcmp(argv[1], "--worker") == 0)
 		return worker_enter();
 	while ((opt = getopt_long(argc, argv, "c:Vh", options, NULL)) != -1) {
 		if (opt == 'c')

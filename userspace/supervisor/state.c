@@ -99,6 +99,7 @@ char *state_print(const struct state *s)
 	id_put(o, "control", s->control);
 	id_put(o, "nbd", s->nbd);
 	id_put(o, "roster", s->roster);
+	id_put(o, "crash", s->crash);
 	id_put(o, "channel", s->channel);
 	list = cJSON_AddArrayToObject(o, "devices");
 	for (size_t i = 0; i < s->ndevices; i++)
@@ -267,7 +268,8 @@ static int state_take(const cJSON *o, struct state *s)
 	    !text_take(o, "control_socket", s->control_socket, sizeof(s->control_socket)) ||
 	    !text_take(o, "nbd_socket", s->nbd_socket, sizeof(s->nbd_socket)) ||
 	    !id_take(o, "control", &s->control) || !id_take(o, "nbd", &s->nbd) ||
-	    !id_take(o, "roster", &s->roster) || !id_take(o, "channel", &s->channel))
+	    !id_take(o, "roster", &s->roster) || !id_take(o, "crash", &s->crash) ||
+	    !id_take(o, "channel", &s->channel))
 		return -EBADMSG;
 	return devices_take(o, s);
 }

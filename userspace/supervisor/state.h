@@ -51,7 +51,7 @@ struct state {
 	uint32_t takeovers; /* supervisors that followed another */
 	uint32_t pending;   /* id of the worker's request that is being answered, 0 = none */
 	char control_socket[CONFIG_PATH_MAX], nbd_socket[CONFIG_PATH_MAX];
-	struct file_id control, nbd, roster, channel;
+	struct file_id control, nbd, roster, crash, channel;
 	struct state_device *devices;
 	size_t ndevices;
 };

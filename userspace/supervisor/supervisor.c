@@ -28,9 +28,11 @@
 #include "base/log.h"
 #include "observe/loader.h"
 #include "supervisor/answer.h"
+#include "supervisor/continuity.h"
 #include "supervisor/death.h"
 #include "supervisor/devices.h"
 #include "supervisor/listen.h"
+#include "supervisor/watch.h"
 #include "supervisor/worker_process.h"
 
 #define STOP_WAIT_MS 10000
@@ -41,6 +43,8 @@ struct supervisor {
 	struct loader *observer;
 	struct worker_inheritance in;
 	struct worker_process worker; /* pid 0 = none */
+	struct continuity continuity;
+	struct watch strangers; /* processes that the supervisor before started */
 	int signals, lock;
 	uint64_t started_ns;  /* of this worker */
 	uint64_t restart_ns;  /* when to start the next; 0 = not waiting */
@@ -48,7 +52,8 @@ struct supervisor {
 	uint64_t watchdog_ns; /* interval; 0 = none */
 	struct deaths deaths;
 	bool ready, ever_ready, stopping;
-	int status; /* exit status */
+	bool worker_is_stranger; /* no child of ours */
+	int status;		 /* exit status */
 };
 
 /* ---- the worker's life ---- */
@@ -96,6 +101,16 @@ static void on_worker_death(struct supervisor *s, int status)
 	s->restart_ns = now + ms * NSEC_PER_MSEC;
 	s->in.restarts++;
 	deaths_tell(&s->deaths, s->in.restarts, ms);
+	s->worker_is_stranger = false;
+}
+
+/* What status it ended with only its parent is told. */
+static void on_stranger_end(struct supervisor *s, pid_t pid)
+{
+	if (s->worker_is_stranger && pid == s->worker.pid)
+		on_worker_death(s, SIGKILL);
+	else
+		devices_child_died(&s->devices, pid);
 }
 
 static void reap(struct supervisor *s)
@@ -103,6 +118,8 @@ static void reap(struct supervisor *s)
 	int status;
 	pid_t pid;
 
+	while ((pid = watch_next(&s->strangers)) > 0)
+		on_stranger_end(s, pid);
 	while ((pid = waitpid(-1, &status, WNOHANG)) > 0) {
 		if (pid == s->worker.pid)
 			on_worker_death(s, status);
@@ -137,6 +154,8 @@ static void answer(struct supervisor *s, const struct supervisor_request *q,
 	} else if (q->op == SUPERVISOR_READY) {
 		s->ready = true;
 		s->ever_ready = true;
+		r->value[0] = (uint64_t)getpid();
+		r->value[1] = s->continuity.takeovers;
 	} else {
 		answer_request(&s->devices, s->observer, q, r, fds);
 	}
@@ -179,6 +198,28 @@ static void asker_set(struct supervisor *s, struct asker *k)
 	s->devices.env.asker = k;
 }
 
+static void write_down(struct supervisor *s, uint32_t pending)
+{
+	struct continuity_now now = {.cfg = &s->cfg,
+				     .devices = &s->devices,
+				     .worker = &s->worker,
+				     .in = &s->in,
+				     .ready = s->ready,
+				     .pending = pending};
+
+	continuity_save(&s->continuity, &now);
+}
+
+static void tell_serving(struct supervisor *s)
+{
+	log_info("supervisor", "serving", "nbd=%s control=%s restarts=%u", s->cfg.nbd_socket,
+		 s->cfg.control_socket, s->in.restarts);
+	sd_notifyf(0,
+		   "READY=1\nSTATUS=serving; the worker was restarted %u times, the supervisor "
+		   "replaced %u times",
+		   s->in.restarts, s->continuity.takeovers);
+}
+
 static void on_request(struct supervisor *s)
 {
 	struct supervisor_request q;
@@ -195,7 +236,8 @@ static void on_request(struct supervisor *s)
 			log_error("supervisor", "the worker sent what is no request", "len=%zd", n);
 		shutdown(s->worker.channel, SHUT_RDWR);
 		kill(s->worker.pid, SIGKILL);
-		waitpid(s->worker.pid, &rc, 0);
+		if (waitpid(s->worker.pid, &rc, 0) != s->worker.pid)
+			rc = SIGKILL;
 		on_worker_death(s, rc);
 		return;
 	}
@@ -203,17 +245,14 @@ static void on_request(struct supervisor *s)
 	asker_set(s, &(struct asker){s->worker.channel, q.id});
 	answer(s, &q, &r, &fds);
 	asker_set(s, NULL);
+	write_down(s, 0); /* before the worker has what is new */
 	rc = answer_send(s->worker.channel, &r, &fds);
 	if (rc)
 		log_warn("supervisor", "the worker takes no reply", "why=\"%s\"", strerror(-rc));
 	if (q.op == SUPERVISOR_ATTACH && !r.code && !rc)
 		devices_sent(&s->devices, q.name);
-	if (q.op == SUPERVISOR_READY && s->ready) {
-		log_info("supervisor", "serving", "nbd=%s control=%s restarts=%u",
-			 s->cfg.nbd_socket, s->cfg.control_socket, s->in.restarts);
-		sd_notifyf(0, "READY=1\nSTATUS=serving; the worker was restarted %u times",
-			   s->in.restarts);
-	}
+	if (q.op == SUPERVISOR_READY && s->ready)
+		tell_serving(s);
 }
 
 /* ---- the loop ---- */
@@ -270,13 +309,14 @@ static void on_time(struct supervisor *s)
 static void serve(struct supervisor *s)
 {
 	while (!s->stopping || s->worker.pid) {
-		struct pollfd p[3] = {
+		struct pollfd p[4] = {
 			{.fd = s->signals, .events = POLLIN},
 			{.fd = s->worker.pid ? s->worker.channel : -1, .events = POLLIN},
-			{.fd = devices_events_fd(&s->devices), .events = POLLIN}};
-		int n = poll(p, 3, wait_ms(s));
+			{.fd = devices_events_fd(&s->devices), .events = POLLIN},
+			{.fd = s->strangers.epoll, .events = POLLIN}};
+		int n = poll(p, 4, wait_ms(s));
 
-		if (n > 0 && p[0].revents)
+		if (n > 0 && (p[0].revents || p[3].revents))
 			on_signal(s);
 		/* the death seen above may have closed the channel */
 		if (n > 0 && p[1].revents && s->worker.pid && p[1].fd == s->worker.channel)
@@ -284,6 +324,8 @@ static void serve(struct supervisor *s)
 		if (n > 0 && p[2].revents)
 			devices_events(&s->devices);
 		on_time(s);
+		if (!s->stopping)
+			write_down(s, 0);
 	}
 }
 
@@ -344,28 +386,76 @@ static void file_limit_raise(void)
 	}
 }
 
-static int start(struct supervisor *s, struct err *err)
+/* The worker and the devices of the supervisor before, or a new worker. */
+static void worker_begin(struct supervisor *s)
 {
-	uint64_t usec = 0;
-	int rc = runtime_claim(s, err);
+	const struct state *before = &s->continuity.before;
 
-	if (rc)
-		return rc;
-	s->in.control_listen = listen_unix(s->cfg.control_socket, "[daemon] control_socket", err);
+	if (s->continuity.way != CONTINUITY_NOTHING)
+		s->in.restarts = before->restarts;
+	/* it served once: that it can't now is no reason to take devices away */
+	s->ever_ready = s->continuity.way != CONTINUITY_NEW;
+	if (!continuity_worker(&s->continuity, &s->worker)) {
+		worker_start(s);
+		return;
+	}
+	s->ready = true;
+	s->started_ns = clock_now_ns();
+	s->worker_is_stranger = s->continuity.way != CONTINUITY_EXECVE;
+	if (s->worker_is_stranger)
+		watch_add(&s->strangers, &before->worker);
+	tell_serving(s);
+}
+
+static int listeners_open(struct supervisor *s, struct err *err)
+{
+	s->in.control_listen = continuity_control_listen(&s->continuity, &s->cfg);
+	if (s->in.control_listen < 0)
+		s->in.control_listen =
+			listen_unix(s->cfg.control_socket, "[daemon] control_socket", err);
 	if (s->in.control_listen < 0)
 		return s->in.control_listen;
 	if (listen_share(s->cfg.control_socket, s->cfg.control_group))
 		log_info("supervisor", "the control socket is for its owner only",
 			 "control_group=%s", s->cfg.control_group);
-	s->in.nbd_listen = listen_unix(s->cfg.nbd_socket, "[nbd] socket", err);
+	s->in.nbd_listen = continuity_nbd_listen(&s->continuity, &s->cfg);
 	if (s->in.nbd_listen < 0)
-		return s->in.nbd_listen;
-	s->in.exports_memfd = memfd_create("cairn-exports", MFD_CLOEXEC);
+		s->in.nbd_listen = listen_unix(s->cfg.nbd_socket, "[nbd] socket", err);
+	return s->in.nbd_listen < 0 ? s->in.nbd_listen : 0;
+}
+
+/* That of the supervisor before, which its worker writes to, or a fresh one. */
+static int crash_open(struct supervisor *s, struct err *err)
+{
+	int fd = continuity_crash(&s->continuity);
+
+	if (fd >= 0 && !crash_record_map(fd, &s->deaths.record))
+		return fd;
+	if (fd >= 0)
+		close(fd);
+	return crash_record_new(&s->deaths.record, err);
+}
+
+static int start(struct supervisor *s, struct err *err)
+{
+	uint64_t usec = 0;
+	int rc = runtime_claim(s, err);
+
+	if (!rc)
+		rc = continuity_open(&s->continuity, &s->cfg, err);
+	if (!rc)
+		rc = listeners_open(s, err);
+	if (rc)
+		return rc;
+	s->in.exports_memfd = continuity_roster(&s->continuity, &s->cfg, err);
 	if (s->in.exports_memfd < 0)
-		return err_set(err, -errno, "memfd: %s", strerror(errno));
-	s->in.crash_memfd = crash_record_new(&s->deaths.record, err);
+		return s->in.exports_memfd;
+	s->in.crash_memfd = crash_open(s, err);
 	if (s->in.crash_memfd < 0)
 		return s->in.crash_memfd;
+	rc = watch_open(&s->strangers);
+	if (rc)
+		return err_set(err, rc, "epoll: %s", strerror(-rc));
 	s->signals = signals_open(err);
 	if (s->signals < 0)
 		return s->signals;
@@ -379,17 +469,32 @@ static int start(struct supervisor *s, struct err *err)
 	if (rc)
 		return rc;
 	file_limit_raise();
-	attach_sweep(&s->devices.env);
-	worker_start(s);
+	continuity_devices(&s->continuity, &s->devices);
+	attach_sweep(&s->devices.env, s->devices.list, s->devices.n);
+	for (size_t i = 0; s->continuity.way != CONTINUITY_EXECVE && i < s->devices.n; i++) {
+		const struct attachment *a = &s->devices.list[i];
+
+		if (a->pid)
+			watch_add(&s->strangers, &(struct process){a->pid, a->pid_started});
+	}
+	worker_begin(s);
+	continuity_begun(&s->continuity);
+	write_down(s, 0);
 	return 0;
 }
 
 static void finish(struct supervisor *s)
 {
+	bool gone;
+
 	devices_close(&s->devices);
-	if (s->in.control_listen >= 0)
+	continuity_close(&s->continuity, &s->cfg, s->status == 0);
+	watch_close(&s->strangers);
+	/* a worker that goes on without us listens still */
+	gone = s->status == 0 || s->continuity.way == CONTINUITY_NEW;
+	if (gone && s->in.control_listen >= 0)
 		unlink(s->cfg.control_socket);
-	if (s->in.nbd_listen >= 0)
+	if (gone && s->in.nbd_listen >= 0)
 		unlink(s->cfg.nbd_socket);
 	close(s->in.control_listen);
 	close(s->in.nbd_listen);
@@ -412,6 +517,7 @@ int supervisor_run(const struct config *cfg)
 	s->cfg = *cfg;
 	s->in = (struct worker_inheritance){-1, -1, -1, -1, 0};
 	s->worker.channel = s->signals = s->lock = -1;
+	s->strangers.epoll = s->continuity.fd = -1;
 	log_set_name("cairnd");
 	if (start(s, &err)) {
 		log_error("supervisor", "can't start", "why=\"%s\"", err.text);

@@ -50,16 +50,14 @@ static void capabilities_drop(void)
 }
 
 /* In the child. Descriptors go far away first, since a source may sit on another's target. */
-static void worker_exec(const struct worker_inheritance *in, int channel, int config, pid_t parent)
+static void worker_exec(const struct config *cfg, const struct worker_inheritance *in, int channel,
+			int config)
 {
 	int from[] = {in->nbd_listen,	 in->control_listen, channel,
 		      in->exports_memfd, in->crash_memfd,    config};
 	char restarts[16];
 	sigset_t none;
 
-	prctl(PR_SET_PDEATHSIG, SIGTERM);
-	if (getppid() != parent)
-		_exit(1);
 	for (int i = 0; i < FD_END - FD_NBD; i++)
 		from[i] = fcntl(from[i], F_DUPFD, 64);
 	for (int i = 0; i < FD_END - FD_NBD; i++)
@@ -74,7 +72,8 @@ static void worker_exec(const struct worker_inheritance *in, int channel, int co
 	capabilities_drop();
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
-	execl("/proc/self/exe", "cairnd", "--worker", (char *)NULL);
+	/* the folder: for whoever looks at the process, which may outlive us */
+	execl("/proc/self/exe", "cairnd", "--worker", cfg->runtime_dir, (char *)NULL);
 	_exit(127);
 }
 
@@ -82,7 +81,7 @@ int worker_spawn(const struct config *cfg, const struct worker_inheritance *in,
 		 struct worker_process *out, struct err *err)
 {
 	int pair[2], config = config_pass(cfg, err);
-	pid_t parent = getpid(), pid;
+	pid_t pid;
 
 	if (config < 0)
 		return config;
@@ -94,7 +93,7 @@ int worker_spawn(const struct config *cfg, const struct worker_inheritance *in,
 	}
 	pid = fork();
 	if (pid == 0)
-		worker_exec(in, pair[1], config, parent);
+		worker_exec(cfg, in, pair[1], config);
 	close(config);
 	close(pair[1]);
 	if (pid < 0) {

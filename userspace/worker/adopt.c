@@ -13,6 +13,7 @@
 #include "base/log.h"
 #include "worker/exports_impl.h"
 #include "worker/privileged.h"
+#include "worker/links_kept.h"
 
 #define RETRIES	  60 /* of a second each, while the supervisor is busy or the kernel is slow */
 #define GATHER_MS 20 /* connections of one device end together */
@@ -38,6 +39,8 @@ int exports_adopt(struct exports *x, const char *name, const struct privileged_l
 	struct nbd_export *e = x->server ? x->directory.find(&x->directory, name) : NULL;
 	int rc = e ? 0 : -ENOENT, one;
 
+	if (e)
+		links_keep(name, l);
 	for (uint32_t i = 0; i < l->n; i++) {
 		struct nbd_link link = {
 			.fd = l->fd[i], .ledger = l->ledger[i], .handshake = l->handshake};
@@ -118,7 +121,9 @@ static int revive(struct adopter *a, const char *name, uint32_t *missing, struct
 
 static bool may_pass(int rc)
 {
-	return rc == -ETIMEDOUT || rc == -ENOMEM || rc == -EAGAIN || rc == -EBADMSG;
+	/* EPIPE, ECONNRESET: the supervisor died, and another may come */
+	return rc == -ETIMEDOUT || rc == -ENOMEM || rc == -EAGAIN || rc == -EBADMSG ||
+	       rc == -EPIPE || rc == -ECONNRESET;
 }
 
 /* True: try again later. */

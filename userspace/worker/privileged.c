@@ -2,6 +2,7 @@
 #include "worker/privileged.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
 #include <string.h>
@@ -9,6 +10,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "worker/supervisor_seen.h"
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static uint32_t last_id; /* under lock */
@@ -196,9 +198,24 @@ int privileged_ready(int fd, struct err *err)
 {
 	struct supervisor_request q = {.op = SUPERVISOR_READY};
 	struct supervisor_reply reply;
+	int rc = ask(fd, &q, &reply, NULL, err);
 
-	return ask(fd, &q, &reply, NULL, err);
+	if (!rc)
+		supervisor_seen_set(reply.value[0], reply.value[1]);
+	return rc;
 }
+
+/* Who waits for an answer on the old one is told of its end, and lets go of the lock. */
+int privileged_renew(int fd, int fresh)
+{
+	int rc;
+
+	pthread_mutex_lock(&lock);
+	rc = dup3(fresh, fd, O_CLOEXEC) < 0 ? -errno : 0;
+	pthread_mutex_unlock(&lock);
+	return rc;
+}
+
 
 int privileged_observer(int fd, int *fds, uint32_t max_fds, uint32_t *hooks,
 			char line[SUPERVISOR_TEXT_LEN], struct err *err)

@@ -54,6 +54,11 @@ int privileged_detach(int fd, const char *export_name, bool force, struct err *e
 /* Serving. */
 int privileged_ready(int fd, struct err *err);
 
+/* Another supervisor: requests go over @fresh from now on, under the same number @fd. @fresh stays
+ * the caller's. */
+int privileged_renew(int fd, int fresh);
+
+
 /* The observer's maps (observe/loader.h), the caller's to close; hooks, and the line that tells
  * them. -ENOTSUP: off, and @line says why. */
 int privileged_observer(int fd, int *fds, uint32_t max_fds, uint32_t *hooks,

@@ -20,6 +20,7 @@
 #include "worker/adopt.h"
 #include "worker/exports_impl.h"
 #include "worker/privileged.h"
+#include "worker/rejoin.h"
 #include "worker/reopen.h"
 
 struct worker {
@@ -35,6 +36,7 @@ struct worker {
 	struct tuner *tuner;
 	struct nbd_server *server;
 	struct control *control;
+	struct rejoin *rejoin;
 };
 
 /* Objects, clients and origins each hold descriptors; take what the system allows. */
@@ -195,6 +197,7 @@ static int worker_start(struct worker *w, struct err *err)
 
 static void worker_stop(struct worker *w)
 {
+	rejoin_stop(w->rejoin);
 	if (w->fill)
 		fill_cancel(w->fill); /* an origin that is silent must not hold up the stop */
 	if (w->control)
@@ -245,6 +248,8 @@ int worker_main(const struct config *cfg, const struct worker_fds *fds)
 	rc = worker_start(&w, &err);
 	if (!rc)
 		rc = privileged_ready(fds->supervisor, &err);
+	if (!rc)
+		rc = rejoin_start(cfg, fds, &w.rejoin, &err);
 	if (rc)
 		log_error("worker", "can't start", "%s", err.text);
 	if (!rc) {
