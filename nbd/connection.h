@@ -103,6 +103,8 @@ struct nbd_body {
 	uint64_t off;	       /* in the export, of the next byte */
 	uint32_t left;	       /* to send */
 	struct nbd_miss *miss; /* MEMORY */
+	uint64_t asked_off;    /* of the request */
+	uint32_t asked_len;
 };
 
 struct nbd_connection {

@@ -7,6 +7,7 @@
 #include <stdint.h>
 
 #include "base/loop.h"
+#include "crash/doing.h"
 
 #define NBD_NAME_MAX	255
 #define NBD_PAYLOAD_MAX (32U << 20) /* largest read answered; announced as maximum block size */
@@ -60,6 +61,7 @@ struct nbd_export { /* embedded in its owner */
 	char description[256];	      /* shown by LIST and NBD_INFO_DESCRIPTION; no secrets */
 	uint64_t size;		      /* of the device: a multiple of 4,096 */
 	_Atomic uint32_t connections; /* the server's count of open connections */
+	struct crash_subject subject; /* by its owner, when it is made */
 	_Atomic bool closing; /* set by the owner: the server drops the export's connections */
 };
 

@@ -424,7 +424,7 @@ static size_t feed_option(struct nbd_handshake *h, const uint8_t *in, size_t len
 	return sizeof(o) + data_len;
 }
 
-size_t nbd_handshake_feed(struct nbd_handshake *h, const uint8_t *in, size_t len)
+static size_t feed(struct nbd_handshake *h, const uint8_t *in, size_t len)
 {
 	switch (h->state) {
 	case NBD_HANDSHAKE_FLAGS:
@@ -434,6 +434,15 @@ size_t nbd_handshake_feed(struct nbd_handshake *h, const uint8_t *in, size_t len
 	default:
 		return 0;
 	}
+}
+
+size_t nbd_handshake_feed(struct nbd_handshake *h, const uint8_t *in, size_t len)
+{
+	bool entered = crash_enter(CRASH_HANDSHAKE, NULL, 0, 0);
+	size_t n = feed(h, in, len);
+
+	crash_leave(entered);
+	return n;
 }
 
 void nbd_handshake_init(struct nbd_handshake *h, struct nbd_directory *d)

@@ -285,7 +285,7 @@ static enum nbd_pause body_send_file(struct nbd_connection *c)
 	return (uint32_t)sent < n ? NBD_PAUSE_OUTPUT : NBD_GO_ON;
 }
 
-enum nbd_pause nbd_body_send(struct nbd_connection *c)
+static enum nbd_pause body_send(struct nbd_connection *c)
 {
 	switch (c->body.kind) {
 	case NBD_BODY_FILE:
@@ -299,9 +299,29 @@ enum nbd_pause nbd_body_send(struct nbd_connection *c)
 	}
 }
 
+enum nbd_pause nbd_body_send(struct nbd_connection *c)
+{
+	bool entered =
+		crash_enter(CRASH_READ, &c->export->subject, c->body.asked_off, c->body.asked_len);
+	enum nbd_pause pause = body_send(c);
+
+	crash_leave(entered);
+	return pause;
+}
+
 /* Reads. */
 
-enum nbd_pause nbd_read_serve(struct nbd_connection *c, const struct nbd_request *r, bool first)
+static void body_begin(struct nbd_connection *c, const struct nbd_request *r, struct nbd_miss *m)
+{
+	c->body = (struct nbd_body){.kind = m ? NBD_BODY_MEMORY : NBD_BODY_FILE,
+				    .off = r->off,
+				    .left = r->len,
+				    .miss = m,
+				    .asked_off = r->off,
+				    .asked_len = r->len};
+}
+
+static enum nbd_pause read_serve(struct nbd_connection *c, const struct nbd_request *r, bool first)
 {
 	struct nbd_export *e = c->export;
 	uint64_t fd_off;
@@ -324,12 +344,21 @@ enum nbd_pause nbd_read_serve(struct nbd_connection *c, const struct nbd_request
 		if (!range_is_cached(fd, fd_off, r->len))
 			return read_miss(c, r);
 		put_read_header(c, r);
-		c->body = (struct nbd_body){NBD_BODY_FILE, r->off, r->len, NULL};
+		body_begin(c, r, NULL);
 	}
 	c->served++;
 	if (first)
 		e->ops->served(e, r->off, r->len);
 	return NBD_GO_ON;
+}
+
+enum nbd_pause nbd_read_serve(struct nbd_connection *c, const struct nbd_request *r, bool first)
+{
+	bool entered = crash_enter(CRASH_READ, &c->export->subject, r->off, r->len);
+	enum nbd_pause pause = read_serve(c, r, first);
+
+	crash_leave(entered);
+	return pause;
 }
 
 static void answer_from_memory(struct nbd_connection *c, struct nbd_miss *m)
@@ -348,7 +377,7 @@ static void answer_from_memory(struct nbd_connection *c, struct nbd_miss *m)
 		nbd_miss_free(m);
 		return;
 	}
-	c->body = (struct nbd_body){NBD_BODY_MEMORY, r->off, r->len, m};
+	body_begin(c, r, m);
 }
 
 enum nbd_pause nbd_miss_answer(struct nbd_connection *c)
@@ -361,8 +390,12 @@ enum nbd_pause nbd_miss_answer(struct nbd_connection *c)
 	/* Those that hold memory first: those that let theirs go may have to wait for it. */
 	m = TAILQ_FIRST(&c->done);
 	if (m) {
+		bool entered = crash_enter(CRASH_READ, &c->export->subject, m->request.off,
+					   m->request.len);
+
 		TAILQ_REMOVE(&c->done, m, line);
 		answer_from_memory(c, m);
+		crash_leave(entered);
 		return NBD_GO_ON;
 	}
 	m = TAILQ_FIRST(&c->again);

@@ -274,7 +274,10 @@ static void thread_close(struct data_thread *t)
 static void *thread_main(void *arg)
 {
 	struct data_thread *t = arg;
-	int rc = thread_open(t);
+	int rc;
+
+	pthread_setname_np(pthread_self(), "nbd");
+	rc = thread_open(t);
 
 	sem_post(&t->nbd.server->ready);
 	if (rc)

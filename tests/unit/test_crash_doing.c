@@ -252,11 +252,11 @@ static void refuse(void)
 
 	crash_subject_init(&other, "other", "image-ab");
 	rc |= !crash_is_refused(&subject, CRASH_READ, 8192, 512);
-	rc |= (!crash_is_refused(&subject, CRASH_READ, 8192, 512)) << 1;
+	rc |= !crash_is_refused(&subject, CRASH_READ, 8192, 512) << 1;
 	rc |= crash_is_refused(&subject, CRASH_READ, 8192, 1024) << 2;
 	rc |= crash_is_refused(&subject, CRASH_FILL, 8192, 512) << 3;
 	rc |= crash_is_refused(&other, CRASH_READ, 8192, 512) << 4;
-	rc |= (subject.refused != 2) << 5;
+	rc |= !crash_is_poison(&subject, CRASH_READ, 8192, 512) << 5;
 	crash_clear();
 	rc |= crash_is_refused(&subject, CRASH_READ, 8192, 512) << 6;
 	_exit(rc);

@@ -113,7 +113,8 @@ static void log_refusal(const struct crash_poison *p)
 		  what, crash_cause_name(p->cause));
 }
 
-bool crash_look_up(struct crash_subject *s, enum crash_what what, uint64_t off, uint32_t len)
+bool crash_look_up(const struct crash_subject *s, enum crash_what what, uint64_t off, uint32_t len,
+		   bool refuse)
 {
 	static _Atomic uint32_t logged; /* a bit a poison */
 	struct crash_doing d = {.what = what, .off = off, .len = len};
@@ -124,9 +125,9 @@ bool crash_look_up(struct crash_subject *s, enum crash_what what, uint64_t off, 
 
 		if (!atomic_load(&p->used) || !crash_is_same(&p->doing, &d))
 			continue;
-		atomic_fetch_add(&p->refused, 1);
-		atomic_fetch_add(&s->refused, 1);
-		if (!(atomic_fetch_or(&logged, 1U << i) >> i & 1))
+		if (refuse)
+			atomic_fetch_add(&p->refused, 1);
+		if (refuse && !(atomic_fetch_or(&logged, 1U << i) >> i & 1))
 			log_refusal(p);
 		return true;
 	}

@@ -15,11 +15,10 @@
 #include <crash_record.h>
 
 /* Whom requests are of: an export, or the source of a flight. Embedded in it; read by any thread,
- * unchanged after its init but for the counter. */
+ * unchanged after its init. */
 struct crash_subject {
 	uint64_t serial; /* 0: not initialised, and then nothing is told of it */
 	bool has_poison;
-	_Atomic uint64_t refused; /* requests that crash_is_refused() took back */
 	char export_name[CRASH_EXPORT_LEN];
 	char identity[CRASH_IDENTITY_LEN];
 };
@@ -68,13 +67,21 @@ static inline uint32_t crash_turn_to(uint32_t what)
 	return was;
 }
 
-bool crash_look_up(struct crash_subject *s, enum crash_what what, uint64_t off, uint32_t len);
+bool crash_look_up(const struct crash_subject *s, enum crash_what what, uint64_t off, uint32_t len,
+		   bool refuse);
 
-/* Did exactly this kill two workers? Then it is counted and, once, logged: answer it EIO. */
-static inline bool crash_is_refused(struct crash_subject *s, enum crash_what what, uint64_t off,
-				    uint32_t len)
+/* Did exactly this kill two workers? */
+static inline bool crash_is_poison(const struct crash_subject *s, enum crash_what what,
+				   uint64_t off, uint32_t len)
 {
-	return __builtin_expect(s->has_poison, false) && crash_look_up(s, what, off, len);
+	return __builtin_expect(s->has_poison, false) && crash_look_up(s, what, off, len, false);
+}
+
+/* The same; then it is counted and, once, logged: answer it EIO. */
+static inline bool crash_is_refused(const struct crash_subject *s, enum crash_what what,
+				    uint64_t off, uint32_t len)
+{
+	return __builtin_expect(s->has_poison, false) && crash_look_up(s, what, off, len, true);
 }
 
 /* What a reader of a refused fill is told. */

@@ -19,6 +19,7 @@ static bool run_waiting(struct fill_thread *t)
 	for (int c = FILL_DEMAND; c <= FILL_PREFETCH; c++) {
 		struct flight *f = t->wait_head[c];
 		uint32_t was = t->nwaiting;
+		bool entered;
 
 		if (!f)
 			continue;
@@ -28,7 +29,9 @@ static bool run_waiting(struct fill_thread *t)
 		f->wait_next = NULL;
 		f->waiting = false;
 		t->nwaiting--;
+		entered = flight_enter(f->source, f->extent);
 		flight_advance(f); /* may free it, or queue it again */
+		crash_leave(entered);
 		return t->nwaiting < was;
 	}
 	return false;

@@ -20,6 +20,7 @@
 
 #include "base/err.h"
 #include "base/loop.h"
+#include "crash/doing.h"
 #include "origin/origin.h"
 #include "store/store.h"
 
@@ -84,6 +85,7 @@ struct fill_source { /* embedded in its owner */
 	const struct fill_source_ops *ops;
 	struct object *object;
 	struct fill *fill;
+	struct crash_subject subject; /* the object's name */
 };
 
 enum fill_class { FILL_DEMAND, FILL_PREFETCH };

@@ -70,7 +70,7 @@ static void flight_free(struct flight *f)
 	free(f);
 }
 
-void flight_join(struct fill_thread *t, struct fill_read *r)
+static void join(struct fill_thread *t, struct fill_read *r)
 {
 	struct flight *f = flight_find(t, r->source, r->extent);
 	bool stopping = atomic_load(&t->fill->cancelled);
@@ -95,6 +95,20 @@ void flight_join(struct fill_thread *t, struct fill_read *r)
 	f->done &= ~r->need;
 	f->unlocated |= r->need & ~f->busy;
 	flight_advance(f);
+}
+
+void flight_join(struct fill_thread *t, struct fill_read *r)
+{
+	struct fill_source *src = r->source;
+	bool entered;
+
+	if (crash_is_refused(&src->subject, CRASH_FILL, r->extent * STORE_EXTENT, STORE_EXTENT)) {
+		r->done(r, -EIO, crash_refused_text);
+		return;
+	}
+	entered = flight_enter(src, r->extent);
+	join(t, r);
+	crash_leave(entered);
 }
 
 static void copy_to(struct fill_read *r, uint32_t b, const uint8_t *data, bool from_origin)
@@ -205,12 +219,14 @@ static void take_suspect(struct flight *f, uint32_t b, uint8_t *buf, uint64_t *d
 	uint64_t bit = 1ULL << b, block = f->extent * STORE_EXTENT_BLOCKS + b;
 	uint8_t own[SHA256_LEN], sum[SHA256_LEN];
 	bool good = false;
+	uint32_t was;
 
 	if (!flight_knows_sum(f, b)) {
 		flight_learn_sums(f, f->want);
 		if (!flight_knows_sum(f, b))
 			return;
 	}
+	was = crash_turn_to(CRASH_RECHECK);
 	if (object_read_block(o, block, buf) == 0) {
 		if (!(f->no_sum & bit)) {
 			good = flight_block_matches(f, b, buf);
@@ -219,6 +235,7 @@ static void take_suspect(struct flight *f, uint32_t b, uint8_t *buf, uint64_t *d
 			good = memcmp(own, sum, SHA256_LEN) == 0;
 		}
 	}
+	crash_turn_to(was);
 	f->unlocated &= ~bit;
 	if (good) {
 		object_trust(o, f->extent, bit);

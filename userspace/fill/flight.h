@@ -89,6 +89,12 @@ struct fill {
 	struct fill_thread *threads;
 };
 
+/* An extent that killed two workers is not flown a third time, so a thread says which it is at. */
+static inline bool flight_enter(struct fill_source *src, uint64_t extent)
+{
+	return crash_enter(CRASH_FILL, &src->subject, extent * STORE_EXTENT, STORE_EXTENT);
+}
+
 /* flight.c */
 void flight_join(struct fill_thread *t, struct fill_read *r);
 void flight_advance(struct flight *f); /* may free @f */

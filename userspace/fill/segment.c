@@ -132,9 +132,11 @@ void flight_abandon(struct flight *f, uint64_t mask)
 static void segment_progress(struct origin_read *r, uint32_t got)
 {
 	struct segment *s = (struct segment *)((char *)r - offsetof(struct segment, read));
+	bool entered = flight_enter(s->flight->source, s->flight->extent);
 
 	s->have = got == r->len ? s->n : got / STORE_BLOCK;
 	segment_settle(s);
+	crash_leave(entered);
 }
 
 static void segment_fail(struct segment *s, int rc)
@@ -152,9 +154,9 @@ static void segment_fail(struct segment *s, int rc)
 	segment_free(s);
 }
 
-static void segment_done(struct origin_read *r, int rc)
+static void segment_end(struct segment *s, int rc)
 {
-	struct segment *s = (struct segment *)((char *)r - offsetof(struct segment, read));
+	struct origin_read *r = &s->read;
 	struct flight *f = s->flight;
 	struct fill_source *src = f->source;
 
@@ -176,6 +178,15 @@ static void segment_done(struct origin_read *r, int rc)
 			segment_free(s);
 	}
 	flight_advance(f);
+}
+
+static void segment_done(struct origin_read *r, int rc)
+{
+	struct segment *s = (struct segment *)((char *)r - offsetof(struct segment, read));
+	bool entered = flight_enter(s->flight->source, s->flight->extent);
+
+	segment_end(s, rc);
+	crash_leave(entered);
 }
 
 /* How many blocks from @b on one request can bring, and from where. */

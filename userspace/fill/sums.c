@@ -36,6 +36,7 @@ static void sums_arrived(struct loop_post *p)
 	struct sum_read *s = (struct sum_read *)((char *)p - offsetof(struct sum_read, back));
 	struct flight *f = s->flight;
 	uint64_t mask = blocks_mask(s->first, s->n);
+	bool entered = flight_enter(f->source, f->extent);
 
 	for (struct sum_read **at = &f->sum_reads; *at; at = &(*at)->next) {
 		if (*at == s) {
@@ -53,6 +54,7 @@ static void sums_arrived(struct loop_post *p)
 	free(s);
 	flight_settle(f);
 	flight_advance(f);
+	crash_leave(entered);
 }
 
 /* On the tree flight's thread: carry the answer back. */

@@ -267,11 +267,16 @@ static int open_objects(struct store *store, struct image_source *s, struct err 
 
 	memcpy(id.id, m->digest, SHA256_LEN);
 	rc = object_open(store, &id, false, &s->data.object, err);
+	if (!rc)
+		crash_subject_init(&s->data.subject, "", s->data.object->name);
 	if (rc || !m->geometry.levels)
 		return rc;
 	id.kind = OBJECT_TREE;
 	id.length = m->geometry.tree_len;
-	return object_open(store, &id, false, &s->tree.object, err);
+	rc = object_open(store, &id, false, &s->tree.object, err);
+	if (!rc)
+		crash_subject_init(&s->tree.subject, "", s->tree.object->name);
+	return rc;
 }
 
 int image_source_sealed(struct store *store, struct fill *fill, struct origin *origin,
@@ -342,6 +347,7 @@ int image_source_unsealed(struct store *store, struct fill *fill, struct origin 
 		image_source_unref(s);
 		return rc;
 	}
+	crash_subject_init(&s->data.subject, "", s->data.object->name);
 	*out = s;
 	return 0;
 }

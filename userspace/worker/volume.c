@@ -8,6 +8,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "crash/doing.h"
 #include "nbd/protocol.h"
 
 #define PREFETCHES_MAX 256 /* extents asked for ahead and not yet there, per volume */
@@ -40,6 +41,8 @@ static uint32_t volume_resident(struct nbd_export *e, uint64_t off, uint32_t len
 
 	*fd = o->data_fd;
 	*fd_off = off;
+	if (crash_is_poison(&e->subject, CRASH_READ, off, len))
+		return 0; /* volume_read() refuses it */
 	return object_resident(o, off, len);
 }
 
@@ -153,6 +156,11 @@ static void note_latency(const struct volume_read *r, int rc, uint64_t from_orig
 		histogram_add(from_origin ? &l->origin : &l->local, ns, 1);
 }
 
+static bool read_enter(const struct volume_read *r)
+{
+	return crash_enter(CRASH_READ, &r->volume->export.subject, r->nbd->off, r->nbd->len);
+}
+
 static void read_end(struct loop_post *p)
 {
 	struct volume_read *r =
@@ -161,6 +169,7 @@ static void read_end(struct loop_post *p)
 	uint64_t from_origin = atomic_load(&r->origin_bytes);
 	struct nbd_read *nbd = r->nbd;
 	int rc = atomic_load(&r->rc);
+	bool entered = read_enter(r);
 
 	note_latency(r, rc, from_origin);
 	if (rc) {
@@ -173,6 +182,7 @@ static void read_end(struct loop_post *p)
 	free(r);
 	nbd->done(nbd, rc);
 	volume_unref(v);
+	crash_leave(entered);
 }
 
 static void fill_done(struct fill_read *f, int rc, const char *why)
@@ -268,6 +278,18 @@ static bool start_cold(struct volume_read *r)
 	return true;
 }
 
+static bool refuse(struct volume_read *r)
+{
+	static const char why[] = "this read killed the worker twice, so it is refused";
+
+	if (!crash_is_refused(&r->volume->export.subject, CRASH_READ, r->nbd->off, r->nbd->len))
+		return false;
+	note_error(r->volume, why);
+	atomic_store(&r->rc, -EIO);
+	loop_post(r->loop, &r->back);
+	return true;
+}
+
 static void volume_read(struct nbd_export *e, struct nbd_read *nbd, struct loop *l)
 {
 	struct volume *v = of_export(e);
@@ -287,6 +309,8 @@ static void volume_read(struct nbd_export *e, struct nbd_read *nbd, struct loop 
 	r->began_ns = clock_now_ns();
 	r->nfills = n;
 	r->back.fn = read_end;
+	if (refuse(r))
+		return;
 	if (!start_cold(r))
 		start_fills(r);
 	note_stream(v, nbd->off, nbd->len);
@@ -318,8 +342,8 @@ static uint32_t status_run(struct volume *v, uint64_t off, uint32_t len, uint32_
 	return n < len ? (uint32_t)n : len;
 }
 
-static int volume_block_status(struct nbd_export *e, uint64_t off, uint32_t len,
-			       struct nbd_extent *out, int max)
+static int block_status(struct nbd_export *e, uint64_t off, uint32_t len, struct nbd_extent *out,
+			int max)
 {
 	struct volume *v = of_export(e);
 	int n = 0;
@@ -339,9 +363,22 @@ static int volume_block_status(struct nbd_export *e, uint64_t off, uint32_t len,
 	return n;
 }
 
+static int volume_block_status(struct nbd_export *e, uint64_t off, uint32_t len,
+			       struct nbd_extent *out, int max)
+{
+	bool entered = crash_enter(CRASH_STATUS, &e->subject, off, len);
+	int n = block_status(e, off, len, out, max);
+
+	crash_leave(entered);
+	return n;
+}
+
 static void volume_cache(struct nbd_export *e, uint64_t off, uint32_t len)
 {
+	bool entered = crash_enter(CRASH_CACHE, &e->subject, off, len);
+
 	prefetch(of_export(e), off, off + len);
+	crash_leave(entered);
 }
 
 static struct nbd_export *export_ref(struct nbd_export *e)
@@ -388,6 +425,7 @@ int volume_new(const char *name, struct image_source **source, struct fill *fill
 	v->export.ops = &volume_ops;
 	v->export.size = v->source->device_len;
 	snprintf(v->export.name, sizeof(v->export.name), "%s", name);
+	crash_subject_init(&v->export.subject, name, v->source->data.object->name);
 	snprintf(v->export.description, sizeof(v->export.description), "%.255s", v->source->what);
 	*out = v;
 	return 0;
