@@ -46,6 +46,9 @@
 #define NBD_TURN_REQUESTS 256U
 #define NBD_TURN_BYTES	  (8U << 20)
 
+/* Beside its data a miss takes a flight, what asks for it and what answers: about so much. */
+#define NBD_MISS_OVERHEAD 4096U
+
 #define NBD_REFETCH_LEN (1U << 20) /* bytes brought in at a time when a reply lost its store */
 
 #define NBD_HANDSHAKE_MS 10000U

@@ -8,6 +8,7 @@
 
 #include "base/loop.h"
 #include "crash/doing.h"
+#include "nbd/budget.h"
 
 #define NBD_NAME_MAX	255
 #define NBD_PAYLOAD_MAX (32U << 20) /* largest read answered; announced as maximum block size */
@@ -62,6 +63,7 @@ struct nbd_export { /* embedded in its owner */
 	uint64_t size;		      /* of the device: a multiple of 4,096 */
 	_Atomic uint32_t connections; /* the server's count of open connections */
 	struct crash_subject subject; /* by its owner, when it is made */
+	struct nbd_budget_share budget; /* the server's; its owner calls nbd_budget_share_init() */
 	_Atomic bool closing; /* set by the owner: the server drops the export's connections */
 };
 

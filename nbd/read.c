@@ -83,23 +83,32 @@ void nbd_grant_init(struct nbd_connection *c)
 void nbd_grant_return(struct nbd_connection *c)
 {
 	if (c->grant)
-		nbd_budget_give(c->thread->budget, c->grant);
+		nbd_budget_give(c->thread->budget, &c->export->budget, c->grant);
 	c->grant = 0;
+}
+
+static uint64_t miss_cost(uint32_t len)
+{
+	return (uint64_t)len + NBD_MISS_OVERHEAD;
+}
+
+static void memory_give(struct nbd_connection *c, uint32_t len)
+{
+	nbd_budget_give(c->thread->budget, &c->export->budget, miss_cost(len));
 }
 
 /* False: stand in line. */
 static bool memory_take(struct nbd_connection *c, uint32_t len)
 {
-	struct nbd_budget *b = c->thread->budget;
 
 	if (c->waiting)
 		return false;
-	if (c->grant == len) {
+	if (c->grant == miss_cost(len)) {
 		c->grant = 0;
 		return true;
 	}
 	nbd_grant_return(c); /* it was for another request, which found its bytes in the store */
-	if (nbd_budget_take(b, len, &c->wait))
+	if (nbd_budget_take(c->thread->budget, &c->export->budget, miss_cost(len), &c->wait))
 		return true;
 	c->waiting = true;
 	return false;
@@ -111,7 +120,7 @@ static void miss_let_go(struct nbd_miss *m)
 		return;
 	free(m->data);
 	m->data = NULL;
-	nbd_budget_give(m->c->thread->budget, m->read.len);
+	memory_give(m->c, m->read.len);
 }
 
 void nbd_miss_free(struct nbd_miss *m)
@@ -195,7 +204,7 @@ static enum nbd_pause read_miss(struct nbd_connection *c, const struct nbd_reque
 		return NBD_PAUSE_READS;
 	m = miss_new(c, r->off, r->len);
 	if (!m) {
-		nbd_budget_give(c->thread->budget, r->len);
+		memory_give(c, r->len);
 		nbd_reply_plain(c, r, NBD_ENOMEM);
 		return NBD_GO_ON;
 	}
@@ -215,7 +224,7 @@ static enum nbd_pause body_refetch(struct nbd_connection *c)
 
 	if (!m)
 		return NBD_PAUSE_END;
-	nbd_budget_force(c->thread->budget, len);
+	nbd_budget_force(c->thread->budget, &c->export->budget, miss_cost(len));
 	m->is_refetch = true;
 	c->body.kind = NBD_BODY_REFETCH;
 	miss_start(m);

@@ -154,6 +154,7 @@ static int open_export(const char *path)
 	if (file_export.fd < 0 || fstat(file_export.fd, &st) < 0)
 		return -1;
 	file_export.nbd.ops = &file_ops;
+	nbd_budget_share_init(&file_export.nbd.budget);
 	file_export.nbd.size = (uint64_t)st.st_size / 4096 * 4096;
 	strcpy(file_export.nbd.name, "file");
 	strcpy(file_export.nbd.description, "one file, whole");

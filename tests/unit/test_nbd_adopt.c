@@ -125,6 +125,7 @@ static int set_up(void **state)
 		image[i] = (uint8_t)(i * 31 + i / 4096);
 	memset(&export, 0, sizeof(export));
 	export.nbd.ops = &ops;
+	nbd_budget_share_init(&export.nbd.budget);
 	export.nbd.size = SIZE;
 	strcpy(export.nbd.name, "one");
 	export.fd = memfd_create("image", MFD_CLOEXEC);

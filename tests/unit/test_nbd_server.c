@@ -22,6 +22,7 @@
 
 #include "base/bytes.h"
 #include "nbd/protocol.h"
+#include "nbd/connection.h"
 #include "nbd/server.h"
 
 #define SIZE (48U << 20)
@@ -290,6 +291,7 @@ static int set_up(void **state)
 		memset(&exports[i], 0, sizeof(exports[i]));
 		exports[i].fd = fd;
 		exports[i].nbd.ops = &bad_ops;
+		nbd_budget_share_init(&exports[i].nbd.budget);
 		exports[i].nbd.size = SIZE;
 		strcpy(exports[i].nbd.name, i ? "two" : "one");
 		pthread_mutex_init(&exports[i].lock, NULL);
@@ -685,7 +687,7 @@ static void miss_memory_bounds_what_is_in_flight(void **state)
 	int fds[4];
 
 	(void)state;
-	restart(MIB, 64);
+	restart(8 * (131072 + NBD_MISS_OVERHEAD) * 8 / 7, 64); /* alone, an export leaves 1/8 */
 	atomic_store(&exports[0].residence, NOTHING);
 	atomic_store(&exports[0].hold, true);
 	for (int i = 0; i < 4; i++) {

@@ -231,54 +231,112 @@ static void count_grant(struct nbd_budget_wait *w)
 static void budget_lets_one_pass_however_large(void **state)
 {
 	struct nbd_budget b;
+	struct nbd_budget_share s;
 	struct nbd_budget_wait w = {.granted = count_grant};
 
 	(void)state;
 	grants = 0;
 	nbd_budget_init(&b, 100);
-	assert_true(nbd_budget_take(&b, 1000, &w));
-	assert_false(nbd_budget_take(&b, 1, &w));
-	nbd_budget_give(&b, 1000);
+	nbd_budget_share_init(&s);
+	assert_true(nbd_budget_take(&b, &s, 1000, &w));
+	assert_false(nbd_budget_take(&b, &s, 1, &w));
+	nbd_budget_give(&b, &s, 1000);
 	assert_int_equal(grants, 1);
-	nbd_budget_give(&b, 1);
+	nbd_budget_give(&b, &s, 1);
 	nbd_budget_free(&b);
 }
 
 static void budget_lets_nobody_overtake(void **state)
 {
 	struct nbd_budget b;
+	struct nbd_budget_share s[3];
 	struct nbd_budget_wait none, large = {.granted = count_grant},
 				     little = {.granted = count_grant};
 
 	(void)state;
 	grants = 0;
 	nbd_budget_init(&b, 100);
-	assert_true(nbd_budget_take(&b, 60, &none));
-	assert_false(nbd_budget_take(&b, 50, &large));
-	assert_false(nbd_budget_take(&b, 1, &little)); /* would fit, but stands behind */
-	nbd_budget_give(&b, 60);
+	for (int i = 0; i < 3; i++)
+		nbd_budget_share_init(&s[i]);
+	assert_true(nbd_budget_take(&b, &s[0], 60, &none));
+	assert_false(nbd_budget_take(&b, &s[1], 50, &large));
+	assert_false(nbd_budget_take(&b, &s[2], 1, &little)); /* would fit, but stands behind */
+	nbd_budget_give(&b, &s[0], 60);
 	assert_int_equal(grants, 2);
-	nbd_budget_give(&b, 51);
+	nbd_budget_give(&b, &s[1], 50);
+	nbd_budget_give(&b, &s[2], 1);
+	assert_int_equal(b.sharers, 0);
 	nbd_budget_free(&b);
 }
 
 static void leaving_the_line_lets_the_next_one_in(void **state)
 {
 	struct nbd_budget b;
+	struct nbd_budget_share s[2];
 	struct nbd_budget_wait none, large = {.granted = count_grant},
 				     little = {.granted = count_grant};
 
 	(void)state;
 	grants = 0;
 	nbd_budget_init(&b, 100);
-	assert_true(nbd_budget_take(&b, 60, &none));
-	assert_false(nbd_budget_take(&b, 50, &large));
-	assert_false(nbd_budget_take(&b, 40, &little));
+	nbd_budget_share_init(&s[0]);
+	nbd_budget_share_init(&s[1]);
+	assert_true(nbd_budget_take(&b, &s[0], 60, &none));
+	assert_false(nbd_budget_take(&b, &s[1], 50, &large));
+	assert_false(nbd_budget_take(&b, &s[1], 40, &little));
 	assert_true(nbd_budget_cancel(&b, &large));
 	assert_int_equal(grants, 1);
 	assert_false(nbd_budget_cancel(&b, &little));
-	nbd_budget_force(&b, 5);
-	nbd_budget_give(&b, 105);
+	nbd_budget_force(&b, &s[1], 5);
+	nbd_budget_give(&b, &s[1], 45);
+	nbd_budget_give(&b, &s[0], 60);
+	assert_int_equal(b.sharers, 0);
+	nbd_budget_free(&b);
+}
+
+/* What a greedy export got, in order: 'g', and the modest one's 'm'. */
+static char order[128];
+static size_t got;
+
+static void note_greedy(struct nbd_budget_wait *w)
+{
+	(void)w;
+	order[got++] = 'g';
+}
+
+static void note_modest(struct nbd_budget_wait *w)
+{
+	(void)w;
+	order[got++] = 'm';
+}
+
+static void one_reader_of_an_export_waits_for_one_of_anothers_sixty_four(void **state)
+{
+	struct nbd_budget_wait many[64], one = {.granted = note_modest};
+	struct nbd_budget_share greedy, modest;
+	struct nbd_budget b;
+
+	(void)state;
+	got = 0;
+	nbd_budget_init(&b, 1 << 20);
+	nbd_budget_share_init(&greedy);
+	nbd_budget_share_init(&modest);
+	for (int i = 0; i < 64; i++) {
+		many[i] = (struct nbd_budget_wait){.granted = note_greedy};
+		if (nbd_budget_take(&b, &greedy, 128 << 10, &many[i]))
+			order[got++] = 'g';
+	}
+	assert_int_equal(got, 7); /* 7/8: room is left for others */
+	assert_true(nbd_budget_take(&b, &modest, 128 << 10, &one));
+	assert_false(nbd_budget_take(&b, &modest, 128 << 10, &one));
+	/* who is over its half by now lets the other in first */
+	nbd_budget_give(&b, &greedy, 128 << 10);
+	assert_string_equal(order + 7, "m");
+	for (int i = 0; i < 2; i++)
+		nbd_budget_give(&b, &modest, 128 << 10);
+	for (int i = 0; i < 63; i++)
+		nbd_budget_give(&b, &greedy, 128 << 10);
+	assert_int_equal(got, 65);
 	nbd_budget_free(&b);
 }
 
@@ -304,6 +362,7 @@ int main(void)
 		cmocka_unit_test(status_reply_carries_context_and_runs),
 		cmocka_unit_test(budget_lets_one_pass_however_large),
 		cmocka_unit_test(budget_lets_nobody_overtake),
+		cmocka_unit_test(one_reader_of_an_export_waits_for_one_of_anothers_sixty_four),
 		cmocka_unit_test(leaving_the_line_lets_the_next_one_in),
 	};
 

@@ -422,6 +422,7 @@ int volume_new(const char *name, struct image_source **source, struct fill *fill
 	v->readahead.max = readahead_max;
 	for (int i = 0; i < READAHEAD_STREAMS; i++)
 		v->wake_extent[i] = UINT64_MAX;
+	nbd_budget_share_init(&v->export.budget);
 	v->export.ops = &volume_ops;
 	v->export.size = v->source->device_len;
 	snprintf(v->export.name, sizeof(v->export.name), "%s", name);
