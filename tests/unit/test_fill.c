@@ -23,6 +23,7 @@ static struct {
 	_Atomic bool hang, etag_changed;
 	_Atomic bool at_once; /* progress comes from inside submit, as a local file's may */
 	_Atomic int delay_ms;
+	_Atomic int moved; /* reads that turned from prefetch into demand */
 } fake;
 
 struct origin_client {
@@ -127,6 +128,13 @@ void origin_read_cancel(struct origin_client *c, struct origin_read *r)
 
 	a->cancelled = true;
 	loop_timer_set(c->loop, &a->timer, 0);
+}
+
+void origin_read_move(struct origin_client *c, struct origin_read *r, struct drr_flow *flow)
+{
+	(void)c;
+	r->flow = flow;
+	fake.moved++;
 }
 
 /* ---- the source: that image, its hashes given or in a tree ---- */

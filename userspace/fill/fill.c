@@ -14,29 +14,6 @@
 
 #define SWEEP_NS (NSEC_PER_SEC)
 
-static bool run_waiting(struct fill_thread *t)
-{
-	for (int c = FILL_DEMAND; c <= FILL_PREFETCH; c++) {
-		struct flight *f = t->wait_head[c];
-		uint32_t was = t->nwaiting;
-		bool entered;
-
-		if (!f)
-			continue;
-		t->wait_head[c] = f->wait_next;
-		if (!f->wait_next)
-			t->wait_tail[c] = NULL;
-		f->wait_next = NULL;
-		f->waiting = false;
-		t->nwaiting--;
-		entered = flight_enter(f->source, f->extent);
-		flight_advance(f); /* may free it, or queue it again */
-		crash_leave(entered);
-		return t->nwaiting < was;
-	}
-	return false;
-}
-
 /* Whole extents are most of what is taken, and fresh memory costs the kernel's zeroing of it, so
  * they are kept for the next flight. */
 static void *buffer_new(struct fill_thread *t, uint64_t bytes)
@@ -61,12 +38,17 @@ static void buffer_free(struct fill_thread *t, void *buf, uint64_t bytes)
 	t->spares = p;
 }
 
+/* One buffer always passes, so that a small limit is slow and not stuck. */
+bool fill_memory_fits(const struct fill_thread *t, uint64_t bytes)
+{
+	return !t->memory || t->memory + bytes <= t->memory_max;
+}
+
 void *fill_memory_take(struct fill_thread *t, uint64_t bytes, bool beyond)
 {
 	void *p;
 
-	/* One buffer always passes, so that a small limit is slow and not stuck. */
-	if (!beyond && t->memory && t->memory + bytes > t->memory_max)
+	if (!beyond && !fill_memory_fits(t, bytes))
 		return NULL;
 	p = buffer_new(t, bytes);
 	if (p)
@@ -88,7 +70,7 @@ static void wake(struct loop_timer *timer)
 	struct fill_thread *t =
 		(struct fill_thread *)((char *)timer - offsetof(struct fill_thread, wake));
 
-	while (run_waiting(t))
+	while (lane_run_next(t))
 		;
 }
 
@@ -157,6 +139,7 @@ static int thread_start(struct fill *f, struct fill_thread *t, struct err *err)
 
 	t->fill = f;
 	t->memory_max = f->cfg.memory / f->cfg.threads;
+	drr_init(&t->line, STORE_BLOCK);
 	t->sweep.fn = sweep;
 	t->wake.fn = wake;
 	t->loop = loop_new(f->cfg.loop_kind, err);
@@ -182,7 +165,10 @@ int fill_start(const struct fill_config *cfg, struct fill **out, struct err *err
 		return err_set(err, -ENOMEM, "out of memory");
 	f->cfg = *cfg;
 	f->threads = calloc(cfg->threads, sizeof(*f->threads));
-	if (!f->threads) {
+	f->nobodys = share_new();
+	if (!f->threads || !f->nobodys) {
+		share_unref(f->nobodys);
+		free(f->threads);
 		free(f);
 		return err_set(err, -ENOMEM, "out of memory");
 	}
@@ -268,6 +254,7 @@ void fill_stop(struct fill *f)
 		}
 	}
 	free(f->threads);
+	share_unref(f->nobodys);
 	free(f);
 }
 

@@ -21,6 +21,7 @@
 #include "base/err.h"
 #include "base/loop.h"
 #include "crash/doing.h"
+#include "fill/share.h"
 #include "origin/origin.h"
 #include "store/store.h"
 
@@ -98,6 +99,7 @@ struct fill_read {
 	uint32_t off, len; /* within the extent */
 	uint8_t *dst;	   /* NULL: only bring it into the store */
 	enum fill_class class;
+	struct share *share; /* whose it is; NULL = nobody's in particular */
 	/* rc: 0 or a negative errno with @why set (valid during the call). On a fill thread. */
 	void (*done)(struct fill_read *r, int rc, const char *why);
 	void *owner; /* the caller's */

@@ -14,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/log.h"
 
 static const uint8_t zeros[STORE_BLOCK];
@@ -36,13 +37,18 @@ static struct flight *flight_find(struct fill_thread *t, const struct fill_sourc
 	return f;
 }
 
-static struct flight *flight_new(struct fill_thread *t, struct fill_source *src, uint64_t extent)
+static struct flight *flight_new(struct fill_thread *t, struct fill_source *src, uint64_t extent,
+				 struct share *share)
 {
 	struct flight *f = calloc(1, sizeof(*f)), **bucket = bucket_of(t, src, extent);
 	uint64_t blocks = (src->object->id.length + STORE_BLOCK - 1) / STORE_BLOCK;
 
-	if (!f)
+	if (f)
+		f->lane = lane_get(t, share ? share : t->fill->nobodys);
+	if (!f || !f->lane) {
+		free(f);
 		return NULL;
+	}
 	blocks -= extent * STORE_EXTENT_BLOCKS;
 	f->thread = t;
 	f->source = src;
@@ -67,6 +73,7 @@ static void flight_free(struct flight *f)
 	f->thread->nflights--;
 	object_unpin(f->source->object, f->extent);
 	f->source->ops->unref(f->source);
+	lane_put(f->thread, f->lane);
 	free(f);
 }
 
@@ -79,7 +86,7 @@ static void join(struct fill_thread *t, struct fill_read *r)
 	if (f)
 		atomic_fetch_add(&t->fill->counters.joined, 1);
 	else if (!stopping)
-		f = flight_new(t, r->source, r->extent);
+		f = flight_new(t, r->source, r->extent, r->share);
 	if (!f || stopping) {
 		r->done(r, stopping ? -ESHUTDOWN : -ENOMEM,
 			stopping ? "cairnd is stopping" : "out of memory");
@@ -89,8 +96,10 @@ static void join(struct fill_thread *t, struct fill_read *r)
 	r->next = f->readers;
 	f->readers = r;
 	f->want |= r->need;
-	if (r->class == FILL_DEMAND)
+	if (r->class == FILL_DEMAND) {
 		f->demand |= r->need;
+		flight_hurry(f, r->need);
+	}
 	/* What was already delivered to others is looked for again: it is in the store by now. */
 	f->done &= ~r->need;
 	f->unlocated |= r->need & ~f->busy;
@@ -159,10 +168,19 @@ void flight_fail(struct flight *f, uint64_t mask, int rc, const char *why)
 	}
 }
 
+/* Its own export's limit is no reason for a read to fail: what it waits for that is not counted. */
+static bool is_held_back(const struct flight *f, struct fill_read *r, uint64_t now)
+{
+	if (!f->wait.flow || !share_rate(f->lane->share))
+		return false;
+	r->deadline_ns = now + f->thread->fill->cfg.deadline_ms * NSEC_PER_MSEC;
+	return true;
+}
+
 void flight_expire(struct flight *f, uint64_t now)
 {
 	for (struct fill_read **at = &f->readers, *r; (r = *at);) {
-		if (r->deadline_ns > now) {
+		if (r->deadline_ns > now || is_held_back(f, r, now)) {
 			at = &r->next;
 			continue;
 		}
@@ -178,7 +196,8 @@ void flight_cancel(struct flight *f, uint64_t unused)
 	for (struct segment *s = f->segments; s; s = s->next)
 		if (!s->over)
 			origin_read_cancel(f->thread->client, &s->read);
-	if (!f->segments && !f->sum_reads && !f->waiting)
+	lane_leave(f);
+	if (!f->segments && !f->sum_reads)
 		flight_free(f);
 }
 
@@ -339,7 +358,7 @@ void flight_advance(struct flight *f)
 	}
 	if (mask)
 		flight_fetch(f, mask);
-	if (f->waiting || f->segments || f->sum_reads || (f->want & ~f->done))
+	if (f->wait.flow || f->segments || f->sum_reads || (f->want & ~f->done))
 		return;
 	flight_free(f);
 }

@@ -6,6 +6,7 @@
 #include <pthread.h>
 
 #include "fill/fill.h"
+#include "fill/lane.h"
 
 #define FLIGHT_BUCKETS 1024
 #define FLIGHT_TRIES   2 /* fetches of a block whose bytes do not match, before giving up */
@@ -41,7 +42,8 @@ struct sum_read {
 
 struct flight {
 	struct flight *hash_next;
-	struct flight *wait_next; /* in its thread's waiting queue */
+	struct drr_item wait; /* for memory, in its thread's line */
+	struct lane *lane;    /* of the export that began it */
 	struct fill_thread *thread;
 	struct fill_source *source;
 	uint64_t extent;
@@ -57,7 +59,6 @@ struct flight {
 	struct segment *segments;
 	struct sum_read *sum_reads;
 	struct fill_read *readers;
-	bool waiting; /* for memory */
 	uint8_t sums[STORE_EXTENT_BLOCKS][SHA256_LEN];
 };
 
@@ -70,12 +71,16 @@ struct fill_thread {
 	struct loop *loop;
 	struct origin_client *client;
 	struct flight *buckets[FLIGHT_BUCKETS];
-	struct flight *wait_head[2], *wait_tail[2]; /* by class: flights that wait for memory */
+	struct drr line;     /* flights that wait for memory, or for their limit */
+	struct flight *turn; /* whose turn it is, while it begins its request */
+	struct lane *lanes[LANE_BUCKETS];
+	uint64_t begun;	   /* requests, ever */
+	uint64_t limit_ns; /* until the first of the line is within its limit */
 	uint64_t memory, memory_max;
 	struct spare *spares; /* free buffers of one extent */
 	struct loop_timer sweep, wake;
 	struct loop_post stop, cancel;
-	uint32_t nflights, nwaiting;
+	uint32_t nflights, nwaiting, nlanes;
 	pthread_t tid;
 	bool running;
 	_Atomic bool stopped;
@@ -87,6 +92,7 @@ struct fill {
 	_Atomic bool cancelled;
 	uint32_t nthreads;
 	struct fill_thread *threads;
+	struct share *nobodys;
 };
 
 /* An extent that killed two workers is not flown a third time, so a thread says which it is at. */
@@ -112,6 +118,8 @@ bool flight_block_matches(struct flight *f, uint32_t b, const uint8_t *data);
 
 /* segment.c */
 void flight_fetch(struct flight *f, uint64_t mask);
+/* What is on its way for these blocks is wanted now: ahead of what is only fetched ahead. */
+void flight_hurry(struct flight *f, uint64_t mask);
 void flight_settle(struct flight *f); /* verify what has arrived and can be verified */
 
 /* The hashes of these blocks can't be had: let go of what was fetched for them. */
@@ -119,6 +127,7 @@ void flight_abandon(struct flight *f, uint64_t mask);
 
 /* fill.c */
 /* NULL: none now, unless @beyond the limit. */
+bool fill_memory_fits(const struct fill_thread *t, uint64_t bytes);
 void *fill_memory_take(struct fill_thread *t, uint64_t bytes, bool beyond);
 void fill_memory_give(struct fill_thread *t, void *p, uint64_t bytes);
 

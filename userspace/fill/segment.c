@@ -25,6 +25,7 @@ static void segment_free(struct segment *s)
 			break;
 		}
 	}
+	f->lane->memory -= segment_bytes(s);
 	fill_memory_give(f->thread, s->buf, segment_bytes(s));
 	free(s);
 }
@@ -208,80 +209,77 @@ static uint32_t piece_run(struct flight *f, uint64_t mask, uint32_t b, struct fi
 	return (uint32_t)((piece->len + STORE_BLOCK - 1) / STORE_BLOCK);
 }
 
-static bool segment_start(struct flight *f, uint64_t mask, uint32_t b, uint32_t *n)
+static bool segment_start(struct flight *f, uint32_t b, uint32_t n, uint32_t len,
+			  const struct fill_piece *piece)
 {
 	struct fill_thread *t = f->thread;
 	struct segment *s = calloc(1, sizeof(*s));
-	struct fill_piece piece;
-	uint32_t len;
+	uint64_t bytes = (uint64_t)n * STORE_BLOCK;
+	enum drr_class class = f->demand & blocks_mask(b, n) ? DRR_DEMAND : DRR_PREFETCH;
 
-	*n = piece_run(f, mask, b, &piece, &len);
-	if (!s)
-		return false;
-	/* Hashes never wait for the memory of those who wait for hashes. */
-	s->buf = fill_memory_take(t, (uint64_t)*n * STORE_BLOCK,
-				  f->source->object->id.kind == OBJECT_TREE);
-	if (!s->buf) {
+	if (s)
+		s->buf = fill_memory_take(t, bytes, f->source->object->id.kind == OBJECT_TREE);
+	if (!s || !s->buf) {
 		free(s);
 		return false;
 	}
+	t->begun++;
+	f->lane->memory += bytes;
+	share_charge(f->lane->share, len);
 	s->flight = f;
 	s->first = b;
-	s->n = *n;
-	memset(s->buf + len, 0, segment_bytes(s) - len);
-	s->read = (struct origin_read){.origin = piece.origin,
-				       .name = piece.name,
-				       .etag = piece.etag,
-				       .off = piece.blob_off,
+	s->n = n;
+	memset(s->buf + len, 0, bytes - len);
+	s->read = (struct origin_read){.origin = piece->origin,
+				       .name = piece->name,
+				       .etag = piece->etag,
+				       .off = piece->blob_off,
 				       .len = len,
 				       .dst = s->buf,
+				       .flow = &f->lane->ask[class],
 				       .deadline_ns = clock_now_ns() +
 						      t->fill->cfg.deadline_ms * NSEC_PER_MSEC,
 				       .progress = segment_progress,
 				       .done = segment_done};
 	s->next = f->segments;
 	f->segments = s;
-	f->busy |= blocks_mask(b, *n);
+	f->busy |= blocks_mask(b, n);
 	origin_read_submit(t->client, &s->read);
 	return true;
 }
 
-static void wait_for_memory(struct flight *f)
-{
-	struct fill_thread *t = f->thread;
-	int class = f->demand ? FILL_DEMAND : FILL_PREFETCH;
-
-	if (f->waiting)
-		return;
-	f->waiting = true;
-	t->nwaiting++;
-	if (t->wait_tail[class])
-		t->wait_tail[class]->wait_next = f;
-	else
-		t->wait_head[class] = f;
-	t->wait_tail[class] = f;
-}
-
-/* Start requests for runs of @mask; what found no memory is returned. */
-static uint64_t fetch_runs(struct flight *f, uint64_t mask)
+/* Start requests for runs of @mask. False: one has to wait, and stands in line. */
+static bool fetch_runs(struct flight *f, uint64_t mask)
 {
 	while (mask) {
-		uint32_t b = (uint32_t)__builtin_ctzll(mask), n;
+		uint32_t b = (uint32_t)__builtin_ctzll(mask), len, n;
+		struct fill_piece piece;
+		uint64_t bytes;
 
-		if (!segment_start(f, mask, b, &n))
-			break;
+		n = piece_run(f, mask, b, &piece, &len);
+		bytes = (uint64_t)n * STORE_BLOCK;
+		if (!lane_admits(f, bytes) || !segment_start(f, b, n, len, &piece)) {
+			lane_wait(f, bytes);
+			return false;
+		}
 		mask &= ~blocks_mask(b, n);
 	}
-	return mask;
+	return true;
 }
 
 void flight_fetch(struct flight *f, uint64_t mask)
 {
 	uint64_t demand = mask & f->demand; /* a local origin may answer, and clear it, at once */
-	uint64_t left = fetch_runs(f, demand);
 
-	if (!left)
-		left = fetch_runs(f, mask & ~demand);
-	if (left)
-		wait_for_memory(f);
+	if (fetch_runs(f, demand))
+		fetch_runs(f, mask & ~demand);
+}
+
+void flight_hurry(struct flight *f, uint64_t mask)
+{
+	struct drr_flow *demand = &f->lane->ask[DRR_DEMAND];
+
+	for (struct segment *s = f->segments; s; s = s->next)
+		if (!s->over && s->read.flow != demand && (blocks_mask(s->first, s->n) & mask))
+			origin_read_move(f->thread->client, &s->read, demand);
 }

@@ -108,6 +108,7 @@ static void ask_tree(struct flight *f, struct fill_source *tree, uint64_t at, ui
 				     .len = n * SHA256_LEN,
 				     .dst = f->sums[first],
 				     .class = FILL_DEMAND,
+				     .share = f->lane->share,
 				     .done = sum_read_done};
 	s->next = f->sum_reads;
 	f->sum_reads = s;

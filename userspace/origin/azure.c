@@ -304,6 +304,7 @@ const struct origin_ops azure_origin_ops = {
 	.writable = true,
 	.read = remote_read,
 	.cancel = remote_cancel,
+	.move = remote_move,
 	.show = azure_show,
 	.stat = azure_stat,
 	.get = remote_get,

@@ -3,7 +3,7 @@
  *
  * A request is tried until it succeeds, fails for good or its deadline passes.
  *
- *	QUEUED  waits for one of the client's connections, first come first served
+ *	QUEUED  waits for one of the client's connections; flows take turns (base/drr.h)
  *	ACTIVE  libcurl has it; no byte for the stall time ends the attempt
  *	WAITING backs off: 0.8 s doubled each time, jittered, or longer where Retry-After asks
  *	PARKED  prepare() lacks something (a token); http_resume() queues it again
@@ -24,6 +24,7 @@
 #include <stdint.h>
 #include <sys/queue.h>
 
+#include "base/drr.h"
 #include "base/err.h"
 #include "base/loop.h"
 #include "origin/http_answer.h"
@@ -66,6 +67,7 @@ struct http_request {
 	uint32_t max_redirects;	   /* 0 = none followed; credentials never go to another host */
 	uint32_t stall_timeout_ms; /* 0 = the client's */
 	uint64_t deadline_ns;	   /* CLOCK_MONOTONIC; 0 = none */
+	struct drr_flow *flow;	   /* outlives it; NULL = the client's own */
 	/* Add headers with http_request_header(); called for each attempt, so that dates and
 	 * signatures are fresh. range and match below are set. 0, HTTP_PARK, or an errno that ends
 	 * the request. May be NULL. */
@@ -97,6 +99,7 @@ struct http_request {
 	/* the client's */
 	struct http_client *client;
 	TAILQ_ENTRY(http_request) link;
+	struct drr_item turn;
 	struct loop_timer timer;
 	void *easy, *headers;
 	int state, sink, rc, fatal, os_errno;
@@ -113,8 +116,9 @@ struct http_client *http_client_new(struct loop *l, const struct http_options *o
 void http_client_free(struct http_client *c); /* no request may be in flight; not from done() */
 
 void http_submit(struct http_client *c, struct http_request *r);
-void http_cancel(struct http_request *r); /* done(-ECANCELED) follows */
-void http_resume(struct http_request *r); /* a parked one is prepared anew */
+void http_cancel(struct http_request *r);		       /* done(-ECANCELED) follows */
+void http_move(struct http_request *r, struct drr_flow *flow); /* also while it waits */
+void http_resume(struct http_request *r);		       /* a parked one is prepared anew */
 
 /* A header of the attempt that prepare() is called for. 0, -ENOMEM, or -EINVAL when the text holds
  * a control character. */

@@ -25,7 +25,9 @@ struct http_client {
 	struct loop_post post;	 /* drains what finished outside an event */
 	bool posted;
 	uint32_t depth; /* inside an event of ours: finished requests are drained at its end */
-	struct request_list queued, finished;
+	struct drr queue;
+	struct drr_flow own; /* of requests that name none */
+	struct request_list finished;
 	uint32_t active;
 	uint32_t backoff_base_ms, backoff_max_ms;
 	uint64_t random;

@@ -131,6 +131,7 @@ const struct origin_ops http_origin_ops = {
 	.name = "http",
 	.read = remote_read,
 	.cancel = remote_cancel,
+	.move = remote_move,
 	.show = http_show,
 	.stat = http_stat,
 	.get = remote_get,

@@ -12,6 +12,7 @@
 
 #define BACKOFF_BASE_MS 800
 #define BACKOFF_MAX_MS	20000
+#define TURN_BYTES	(64U << 10)
 
 static uint32_t next_random(struct http_client *c)
 {
@@ -127,13 +128,26 @@ void http_arm(struct http_request *r)
 		loop_timer_set(r->client->loop, &r->timer, at);
 }
 
+/* What a request counts for in its turn: whole blobs are small. */
+static uint64_t cost(const struct http_request *r)
+{
+	return r->range_header ? r->len - r->got : TURN_BYTES;
+}
+
+static struct drr_flow *flow_of(struct http_request *r)
+{
+	return r->flow ? r->flow : &r->client->own;
+}
+
 static void pump(struct http_client *c)
 {
-	struct http_request *r;
+	struct drr_item *i;
 	int rc;
 
-	while (c->active < c->opt.connections && (r = TAILQ_FIRST(&c->queued))) {
-		TAILQ_REMOVE(&c->queued, r, link);
+	while (c->active < c->opt.connections && (i = drr_peek(&c->queue, NULL, NULL))) {
+		struct http_request *r = owner_of(i, struct http_request, turn);
+
+		drr_take(&c->queue, i);
 		rc = http_attempt_start(c, r);
 		if (!rc)
 			continue;
@@ -178,7 +192,7 @@ static void retry(struct http_request *r)
 static void requeue(struct http_request *r)
 {
 	r->state = QUEUED;
-	TAILQ_INSERT_HEAD(&r->client->queued, r, link);
+	drr_push_front(&r->client->queue, flow_of(r), &r->turn, cost(r));
 	http_arm(r);
 }
 
@@ -206,7 +220,7 @@ static void on_request_timer(struct loop_timer *t)
 	http_event_begin(c);
 	if (now >= r->deadline_ns) {
 		if (r->state == QUEUED)
-			TAILQ_REMOVE(&c->queued, r, link);
+			drr_remove(&c->queue, &r->turn);
 		if (r->state == ACTIVE && !*r->cause)
 			snprintf(r->cause, sizeof(r->cause), "no whole answer before the deadline");
 		http_attempt_detach(r);
@@ -247,7 +261,7 @@ void http_submit(struct http_client *c, struct http_request *r)
 		r->deadline_ns = UINT64_MAX;
 	http_answer_reset(&r->answer);
 	r->state = QUEUED;
-	TAILQ_INSERT_TAIL(&c->queued, r, link);
+	drr_push(&c->queue, flow_of(r), &r->turn, cost(r));
 	http_arm(r);
 	pump(c);
 }
@@ -259,7 +273,7 @@ void http_cancel(struct http_request *r)
 		TAILQ_REMOVE(&r->client->finished, r, link);
 		break;
 	case QUEUED:
-		TAILQ_REMOVE(&r->client->queued, r, link);
+		drr_remove(&r->client->queue, &r->turn);
 		break;
 	case ACTIVE:
 	case WAITING:
@@ -279,8 +293,17 @@ void http_resume(struct http_request *r)
 	if (r->state != PARKED)
 		return;
 	r->state = QUEUED;
-	TAILQ_INSERT_TAIL(&r->client->queued, r, link);
+	drr_push(&r->client->queue, flow_of(r), &r->turn, cost(r));
 	pump(r->client);
+}
+
+void http_move(struct http_request *r, struct drr_flow *flow)
+{
+	if (r->state == QUEUED)
+		drr_remove(&r->client->queue, &r->turn);
+	r->flow = flow;
+	if (r->state == QUEUED)
+		drr_push(&r->client->queue, flow_of(r), &r->turn, cost(r));
 }
 
 void http_queue_init(struct http_client *c)
@@ -290,6 +313,7 @@ void http_queue_init(struct http_client *c)
 	c->backoff_max_ms = BACKOFF_MAX_MS;
 	if (getrandom(&c->random, sizeof(c->random), GRND_NONBLOCK) < 0 || !c->random)
 		c->random = clock_now_ns() | 1;
-	TAILQ_INIT(&c->queued);
+	drr_init(&c->queue, TURN_BYTES);
+	drr_flow_init(&c->own, DRR_DEMAND);
 	TAILQ_INIT(&c->finished);
 }

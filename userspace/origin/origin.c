@@ -229,6 +229,16 @@ void origin_read_cancel(struct origin_client *c, struct origin_read *r)
 		r->origin->ops->cancel(c, r);
 }
 
+void origin_read_move(struct origin_client *c, struct origin_read *r, struct drr_flow *flow)
+{
+	r->flow = flow;
+	for (struct origin_read *i = c->later; i; i = i->impl)
+		if (i == r)
+			return;
+	if (r->origin->ops->move)
+		r->origin->ops->move(c, r);
+}
+
 struct pread {
 	struct origin_read read;
 	bool done;

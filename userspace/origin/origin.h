@@ -23,6 +23,7 @@
 #include <stdint.h>
 
 #include "base/err.h"
+#include "base/drr.h"
 #include "base/loop.h"
 
 #define ORIGIN_NAME_MAX	 1024 /* Azure's limit on a blob's name */
@@ -96,8 +97,9 @@ struct origin_read {
 	const char *etag; /* sent as If-Match; NULL or "" = none */
 	uint64_t off;
 	uint32_t len;
-	uint8_t *dst;	      /* @len bytes; the caller's */
-	uint64_t deadline_ns; /* CLOCK_MONOTONIC; retries end here */
+	uint8_t *dst;	       /* @len bytes; the caller's */
+	uint64_t deadline_ns;  /* CLOCK_MONOTONIC; retries end here */
+	struct drr_flow *flow; /* in which it waits for a connection; NULL = the client's own */
 	/* Bytes [0, got) of dst are in; got only grows, also over a retry (it resumes). May be
 	 * NULL. May not submit or cancel. */
 	void (*progress)(struct origin_read *r, uint32_t got);
@@ -115,6 +117,9 @@ struct origin_read {
 void origin_read_submit(struct origin_client *c, struct origin_read *r);
 void origin_read_cancel(struct origin_client *c,
 			struct origin_read *r); /* done(-ECANCELED) in a later turn */
+
+/* Have it wait in another flow, if it waits. */
+void origin_read_move(struct origin_client *c, struct origin_read *r, struct drr_flow *flow);
 
 /* The calls below run the client's loop until they are answered: for the CLI's threads and for
  * attach, never for a loop that serves readers. They retry as reads do, up to cfg.deadline_ms. */

@@ -21,6 +21,8 @@ struct origin_ops {
 	/* done() may not be called from inside; origin_read_finish() defers it. */
 	void (*read)(struct origin_client *c, struct origin_read *r);
 	void (*cancel)(struct origin_client *c, struct origin_read *r);
+	/* r->flow is another now; NULL where nothing waits */
+	void (*move)(struct origin_client *c, struct origin_read *r);
 	const char *(*show)(const struct origin *o, const char *name, char *buf, size_t len);
 
 	int (*stat)(struct origin_client *c, struct origin *o, const char *name,

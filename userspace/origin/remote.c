@@ -97,6 +97,7 @@ void remote_read(struct origin_client *c, struct origin_read *r)
 	call->http.dst = r->dst;
 	call->http.if_match = r->etag;
 	call->http.deadline_ns = r->deadline_ns;
+	call->http.flow = r->flow;
 	r->impl = call;
 	http_submit(c->http, &call->http);
 }
@@ -108,6 +109,15 @@ void remote_cancel(struct origin_client *c, struct origin_read *r)
 	(void)c;
 	if (call)
 		http_cancel(&call->http);
+}
+
+void remote_move(struct origin_client *c, struct origin_read *r)
+{
+	struct remote_call *call = r->impl;
+
+	(void)c;
+	if (call)
+		http_move(&call->http, r->flow);
 }
 
 int remote_get(struct origin_client *c, struct origin *o, const char *name, size_t limit,

@@ -45,6 +45,7 @@ int remote_call_run(struct remote_call *call, struct err *err);
 
 void remote_read(struct origin_client *c, struct origin_read *r);
 void remote_cancel(struct origin_client *c, struct origin_read *r);
+void remote_move(struct origin_client *c, struct origin_read *r);
 int remote_get(struct origin_client *c, struct origin *o, const char *name, size_t limit,
 	       const char *if_none_match, char **buf, size_t *len, char *etag, struct err *err);
 
