@@ -666,6 +666,22 @@ static void a_tree_that_does_not_match_its_root_fails_reads(void **state)
 	assert_int_equal(get(0, 4096), 0);
 }
 
+static void hashes_that_go_bad_in_the_store_are_learned_anew(void **state)
+{
+	uint8_t junk[BLOCKS * SHA256_LEN];
+
+	(void)state;
+	bed->has_tree = true;
+	bed->hole_block = 9;
+	assert_int_equal(get(0, 4096), 0);
+	memset(junk, 7, sizeof(junk));
+	assert_int_equal(pwrite(bed->tree.object->data_fd, junk, sizeof(junk), 0), sizeof(junk));
+	assert_int_equal(get(9 * STORE_BLOCK, 4096), 0);
+	assert_int_equal(pwrite(bed->tree.object->data_fd, junk, sizeof(junk), 0), sizeof(junk));
+	assert_int_equal(get(STORE_EXTENT, STORE_EXTENT), 0);
+	assert_int_equal(get(0, STORE_EXTENT), 0);
+}
+
 static void a_hole_is_believed_only_when_its_hash_agrees(void **state)
 {
 	(void)state;
@@ -738,6 +754,7 @@ int main(void)
 		T(little_memory_is_slow_and_not_stuck),
 		T(hashes_come_from_a_tree_that_is_filled_itself),
 		T(a_tree_that_does_not_match_its_root_fails_reads),
+		T(hashes_that_go_bad_in_the_store_are_learned_anew),
 		T(a_hole_is_believed_only_when_its_hash_agrees),
 		T(an_origin_that_never_answers_ends_in_a_timeout),
 		T(stopping_ends_reads_that_wait),

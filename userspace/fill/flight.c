@@ -314,6 +314,16 @@ static void take_made(struct flight *f, uint32_t b)
 	flight_fail(f, 1ULL << b, -EIO, what);
 }
 
+/* The hash of this block is in doubt: learn it anew. The block, if it is known at once. */
+static uint64_t ask_again(struct flight *f, uint32_t b)
+{
+	uint64_t bit = 1ULL << b;
+
+	f->retried |= bit;
+	flight_learn_sums(f, f->want & ~f->done);
+	return flight_knows_sum(f, b) ? bit : 0;
+}
+
 /* Blocks that need no origin are taken here; the rest is returned, to be fetched. */
 static uint64_t take_known(struct flight *f, uint64_t mask)
 {
@@ -337,6 +347,8 @@ static uint64_t take_known(struct flight *f, uint64_t mask)
 			take_made(f, b);
 		else if (none)
 			take_zero(f, b);
+		else if (!(f->retried & bit) && flight_doubt_sum(f, b))
+			mask |= ask_again(f, b);
 		else
 			flight_fail(f, bit, -EIO,
 				    "the manifest says a hole where the tree says data: the image "

@@ -62,7 +62,8 @@ static void block_is_wrong(struct segment *s, uint32_t b)
 		flight_fail(f, 1ULL << b, -EIO, why);
 		return;
 	}
-	f->retried |= 1ULL << b; /* once more: the wire may have flipped it */
+	f->retried |= 1ULL << b; /* once more: the wire may have flipped it, or a disk its hash */
+	flight_doubt_sum(f, b);
 }
 
 /* Is this block what it must be? Blocks no tree vouches for get a hash of their own. */

@@ -162,3 +162,25 @@ void flight_learn_sums(struct flight *f, uint64_t mask)
 		todo &= ~blocks_mask(b, n);
 	}
 }
+
+bool flight_doubt_sum(struct flight *f, uint32_t b)
+{
+	struct fill_source *from;
+	struct object *o;
+	uint64_t at, extent, bit;
+	bool stored;
+
+	if (f->source->ops->sum(f->source, f->extent * STORE_EXTENT_BLOCKS + b, f->sums[b], &from,
+				&at) != SUM_AT)
+		return false;
+	o = from->object;
+	extent = at / STORE_EXTENT;
+	bit = 1ULL << (at % STORE_EXTENT / STORE_BLOCK);
+	object_pin(o, extent);
+	stored = atomic_load(&o->stored[extent]) & bit;
+	object_suspect(o, extent, bit);
+	object_unpin(o, extent);
+	if (stored)
+		f->sums_have = 0;
+	return stored;
+}
