@@ -15,6 +15,8 @@
 
 #define META_FORMAT "cairn-object 1 length %" SCNu64 " sums %d\n"
 
+#define MAKE_ROOM MIB /* for names, and words of a sparse file: a new object on a full disk */
+
 static const char *const kind_names[] = {[OBJECT_IMAGE] = "image", [OBJECT_TREE] = "tree"};
 
 static void *words_new(uint64_t n, size_t size)
@@ -283,6 +285,8 @@ int object_open(struct store *s, const struct object_id *id, bool own_sums, stru
 			     name, o->id.length, id->length);
 	if (!o && !rc) {
 		rc = object_make(s, id, own_sums, &o);
+		if (rc == -ENOSPC && store_evict_locked(s, MAKE_ROOM))
+			rc = object_make(s, id, own_sums, &o);
 		if (!rc)
 			rc = store_add(s, o);
 		if (rc == -EFBIG)

@@ -49,13 +49,21 @@ static uint64_t evict_batch(struct store *s, uint64_t want)
 	return freed;
 }
 
-uint64_t store_evict(struct store *s, uint64_t bytes)
+uint64_t store_evict_locked(struct store *s, uint64_t bytes)
 {
 	uint64_t freed = 0, n;
 
-	pthread_mutex_lock(&s->lock);
 	while (freed < bytes && (n = evict_batch(s, bytes - freed)) > 0)
 		freed += n;
+	return freed;
+}
+
+uint64_t store_evict(struct store *s, uint64_t bytes)
+{
+	uint64_t freed;
+
+	pthread_mutex_lock(&s->lock);
+	freed = store_evict_locked(s, bytes);
 	pthread_mutex_unlock(&s->lock);
 	return freed;
 }

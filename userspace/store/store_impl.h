@@ -41,6 +41,7 @@ int store_reserve(struct store *s, uint64_t bytes);
 void store_unreserve(struct store *s, uint64_t bytes);
 /* Evict until @bytes more would fit @limit; what was freed. */
 uint64_t store_evict(struct store *s, uint64_t bytes);
+uint64_t store_evict_locked(struct store *s, uint64_t bytes);
 
 /* attr.c: small files, replaced whole. */
 int attr_write(int dir_fd, const char *name, const void *buf, size_t len);
