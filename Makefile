@@ -126,6 +126,17 @@ $(BUILD)/system/link_kill: $(call objs,obj,$(wildcard tests/system/link_kill/*.c
 	$(Q)mkdir -p $(@D)
 	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(PKG_LIBS) -lnbd
 
+# What injects faults of a node: a disk that lies, a clock that jumps.
+FAULTS := $(BUILD)/faults/baddisk $(BUILD)/faults/clock.so
+$(BUILD)/faults/baddisk: tests/faults/baddisk.c
+	$(call say,CC,$<)
+	$(Q)mkdir -p $(@D)
+	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) $(shell pkg-config --cflags fuse3) -o $@ $< $(shell pkg-config --libs fuse3)
+$(BUILD)/faults/%.so: tests/faults/%.c
+	$(call say,CC,$<)
+	$(Q)mkdir -p $(@D)
+	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) -fPIC -shared -o $@ $<
+
 # ThreadSanitizer, over the unit tests in which threads meet. Not a part of `make test`: it takes a
 # build of its own, and the kernel's vm.mmap_rnd_bits must not exceed 28.
 TSAN := -O1 -g -fsanitize=thread -fno-omit-frame-pointer
@@ -176,7 +187,7 @@ unit: unit-build
 
 # TEST=main_job for one alone; LOOP=epoll for the event loop that needs no io_uring.
 system: all man $(BUILD)/system/origin_azurite.san $(BUILD)/system/observe_tool \
-        $(BUILD)/system/link_kill $(BUILD)/system/compare_reads
+        $(BUILD)/system/link_kill $(BUILD)/system/compare_reads $(FAULTS)
 	$(Q)tests/system/run --loop $(or $(LOOP),auto) $(TEST)
 
 $(BUILD)/system/origin_azurite.san: PKG_LIBS += -lcmocka

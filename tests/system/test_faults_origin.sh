@@ -5,36 +5,9 @@
 # right or the read is refused, with a reason and in time; and when the fault is gone all is well again, at once.
 # CAIRN_FAULTS_UNSCALED=1: five minutes of nothing are five minutes, at the default deadline.
 . "$(dirname "$0")/lib.sh"
+. "$(dirname "$0")/../faults/lib.sh"
 
-FAULTS=$ROOT/tests/faults
 DEADLINE=8
-LEN=$((5300 * 1000)) # two extents, the last block not whole
-
-# --- the misbehaving origin ---------------------------------------------------------------------
-
-# origin_start: HTTP, HTTPS and CONTROL are its ports
-origin_start() {
-	certificate good
-	certificate stranger
-	setsid "$FAULTS/origin" "$T/pub" "$T/good.pem" "$T/good.key" >"$T/origin.ports" 2>"$T/origin.log" </dev/null &
-	disown $!
-	wait_until 20 grep -q control "$T/origin.ports" || { cat "$T/origin.log"; echo "the origin did not start"; exit 1; }
-	HTTP=$(port_of http) HTTPS=$(port_of https) CONTROL=$(port_of control)
-}
-port_of() { awk -v k="$1" '$1 == k { print $2 }' "$T/origin.ports"; }
-origin() { curl -sS --max-time 30 "http://127.0.0.1:$CONTROL/$1" >"$T/origin.said"; }
-
-certificate() {
-	openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj "/CN=$1" \
-		-addext 'subjectAltName=DNS:localhost,DNS:origin.test,IP:127.0.0.1' -keyout "$T/$1.key" -out "$T/$1.pem" 2>/dev/null
-}
-
-# publish CASE [SEED]: an image of its own, at file://$T/pub/CASE/img; its bytes in $T/img.CASE
-publish() {
-	mkdir -p "$T/pub/$1"
-	random_file "$T/img.$1" "$LEN" "$1"
-	cairn image push --quiet "$T/img.$1" "file://$T/pub/$1/img" >/dev/null
-}
 
 # --- many cases at once -------------------------------------------------------------------------
 
@@ -126,11 +99,6 @@ that_faults_of_the_tree_alone_are_eio_and_heal() { holds tree_flip tree_404 tree
 that_none_of_it_cost_a_worker() { assert_eq "$(status .worker_restarts)" 0 "restarts of the worker"; }
 
 # --- one at a time ------------------------------------------------------------------------------
-
-piece() { dd if="$1" bs=4096 skip=$(($2 / 4096)) count=$(($3 / 4096)) status=none; }
-
-# assert_piece URI FILE OFFSET: 64 KiB there are the file's
-assert_piece() { nbd_read "$1" "$3" 65536 | cmp - <(piece "$2" "$3" 65536) || fail "$1 differs at $3"; }
 
 that_one_of_two_blobs_gone_fails_its_own_reads_only() {
 	publish two
@@ -231,9 +199,9 @@ that_an_origin_away_for_long_is_eio_in_time_and_all_is_well_when_it_is_back() {
 	LONG=2
 	if [ -n "${CAIRN_FAULTS_UNSCALED-}" ]; then LONG=90 outage=300; fi
 	D=m
-	mkdir -p "$T/tree" "$T/pub/mnt"
+	mkdir -p "$T/tree"
 	for i in $(seq 40); do random_file "$T/tree/file$i" 70000 "file$i"; done
-	cairn_image_of "$T/tree" mnt
+	publish_tree "$T/tree" mnt
 	publish away
 	cairnd_start m fill.deadline=$LONG fill.readahead=0
 	cairn mount "http://127.0.0.1:$HTTP/mnt/img" "$MNT" --name mnt
@@ -256,11 +224,6 @@ that_an_origin_away_for_long_is_eio_in_time_and_all_is_well_when_it_is_back() {
 	cairn umount "$MNT"
 	cairnd_stop
 }
-cairn_image_of() { # FOLDER CASE
-	cairn image build "$1" "$T/fs.$2" --fs erofs >/dev/null
-	cairn image push --quiet "$T/fs.$2" "file://$T/pub/$2/img" >/dev/null
-}
-
 # --- Azurite, killed and started again -----------------------------------------------------------
 
 azurite_again() {
