@@ -191,6 +191,10 @@ void nbd_link_continue(struct nbd_connection *c)
 		c->out_at = c->out_len = 0;
 	done = cut->skip > head ? (uint32_t)(cut->skip - head) : 0;
 	if (has_data)
-		c->body = (struct nbd_body){NBD_BODY_FILE, r->off + done, r->len - done, NULL};
+		c->body = (struct nbd_body){.kind = NBD_BODY_FILE,
+					    .off = r->off + done,
+					    .left = r->len - done,
+					    .asked_off = r->off,
+					    .asked_len = r->len};
 	c->ledger->cut.is = false;
 }
