@@ -137,6 +137,19 @@ static void claims_that_are_not_ids_are_passed_over(void **state)
 	assert_int_equal(parse("{\"access_token\":\"a..c\",\"expires_in\":9}"), 0);
 }
 
+static void a_secret_is_not_repeated_wherever_it_stands(void **state)
+{
+	char out[100];
+
+	(void)state;
+	assert_string_equal(
+		token_answer_error("{\"error\":\"no hunter2\"}", "hunter2", out, sizeof(out)), "");
+	assert_string_equal(token_answer_error("{\"error\":\"hunter2\","
+					       "\"error_description\":\"well\"}",
+					       "hunter2", out, sizeof(out)),
+			    "");
+}
+
 static void an_error_is_one_line_without_the_secret(void **state)
 {
 	char out[64];
@@ -165,6 +178,7 @@ int main(void)
 		cmocka_unit_test(the_ids_are_those_of_the_tokens_claims),
 		cmocka_unit_test(claims_that_are_not_ids_are_passed_over),
 		cmocka_unit_test(an_error_is_one_line_without_the_secret),
+		cmocka_unit_test(a_secret_is_not_repeated_wherever_it_stands),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

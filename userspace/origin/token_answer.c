@@ -153,7 +153,7 @@ const char *token_answer_error(const char *body, const char *secret, char *out, 
 	if (code || text)
 		snprintf(out, cap, "%.60s%s%s", code ? code : "", code && text ? ": " : "",
 			 text ? text : "");
-	if (secret && *secret && text && strstr(text, secret))
+	if (secret && *secret && ((text && strstr(text, secret)) || (code && strstr(code, secret))))
 		*out = 0;
 	out[strcspn(out, "\r\n")] = 0; /* trace ids follow */
 	for (char *p = out; *p; p++)
