@@ -262,7 +262,7 @@ enum nbd_pause nbd_connection_flush(struct nbd_connection *c)
 {
 	size_t none;
 
-	return nbd_connection_send(c, NULL, 0, 0, &none);
+	return nbd_connection_send(c, "", 0, 0, &none);
 }
 
 enum nbd_pause nbd_connection_make_room(struct nbd_connection *c)

@@ -271,7 +271,7 @@ static enum nbd_pause body_send_file(struct nbd_connection *c)
 
 	n = c->export->ops->resident(c->export, c->body.off, c->body.left, &fd, &fd_off);
 	if (c->out_at < c->out_len) {
-		enum nbd_pause pause = nbd_connection_send(c, NULL, 0, n ? MSG_MORE : 0, &none);
+		enum nbd_pause pause = nbd_connection_send(c, "", 0, n ? MSG_MORE : 0, &none);
 
 		if (pause)
 			return pause;
