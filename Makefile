@@ -4,6 +4,7 @@
 # make test-kernels   the VM tests on Debian's own kernel and on that of its backports
 # make demo       the main job on real input             make bench         figures, beside the peers
 # make tsan       the tests in which threads meet, under ThreadSanitizer
+# make fuzz [TEST=manifest] [SECONDS=600]   the fuzzers of tests/fuzz
 # make install DESTDIR= PREFIX=    make man    make deb (a Debian package in build/deb)
 # make format    make lint    make clean
 PREFIX  ?= /usr/local
@@ -158,6 +159,8 @@ tsan: $(TSAN_TESTS)
 	$(Q)tests/unit/run $(if $(TEST),$(BUILD)/tsan/test_$(TEST),$^)
 .PHONY: tsan
 
+-include tests/fuzz/fuzz.mk # not in a package's sources
+
 # ---- tests and demo ----
 
 # On a fresh machine there is no compiler yet: set-up first, then everything else in a make of its own.
@@ -166,6 +169,7 @@ test:
 	$(Q)$(MAKE) --no-print-directory all unit-build
 	$(Q)$(MAKE) --no-print-directory lint
 	$(Q)$(MAKE) --no-print-directory unit
+	$(Q)$(MAKE) --no-print-directory fuzz SECONDS=20
 	$(Q)$(MAKE) --no-print-directory system
 	$(Q)$(MAKE) --no-print-directory system LOOP=epoll
 	$(Q)$(MAKE) --no-print-directory vm
