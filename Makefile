@@ -138,8 +138,8 @@ $(BUILD)/faults/%.so: tests/faults/%.c
 	$(Q)mkdir -p $(@D)
 	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) -fPIC -shared -o $@ $<
 
-# ThreadSanitizer, over the unit tests in which threads meet. Not a part of `make test`: it takes a
-# build of its own, and the kernel's vm.mmap_rnd_bits must not exceed 28.
+# ThreadSanitizer, over the unit tests in which threads meet. Its shadow memory has no room for addresses
+# as random as vm.mmap_rnd_bits above 28 makes them, so they are made plain where that is allowed.
 TSAN := -O1 -g -fsanitize=thread -fno-omit-frame-pointer
 TSAN_TESTS := $(patsubst tests/unit/%.c,$(BUILD)/tsan/%,$(wildcard $(addprefix tests/unit/test_, \
               loop*.c store.c fill.c nbd_server.c nbd_adopt.c token.c bearer.c view.c)))
@@ -155,8 +155,9 @@ $(BUILD)/tsan/test_%: $(BUILD)/tsan/tests/unit/test_%.o $(BUILD)/tsan/libcairn.a
 $(BUILD)/tsan/cairnd: $(call objs,tsan,$(SUP_SRC)) $(BUILD)/tsan/libcairn.a
 	$(call say,LINK,$@)
 	$(Q)$(CC) $(CFLAGS) $(TSAN) -o $@ $^ $(PKG_LIBS)
+AT_ONCE := $(if $(TEST),,-j $(shell nproc))
 tsan: $(TSAN_TESTS)
-	$(Q)tests/unit/run $(if $(TEST),$(BUILD)/tsan/test_$(TEST),$^)
+	$(Q)$(shell setarch -R true 2>/dev/null && echo setarch -R) tests/unit/run $(AT_ONCE) $(if $(TEST),$(BUILD)/tsan/test_$(TEST),$^)
 .PHONY: tsan
 
 -include tests/fuzz/fuzz.mk # not in a package's sources
@@ -169,6 +170,7 @@ test:
 	$(Q)$(MAKE) --no-print-directory all unit-build
 	$(Q)$(MAKE) --no-print-directory lint
 	$(Q)$(MAKE) --no-print-directory unit
+	$(Q)$(MAKE) --no-print-directory tsan
 	$(Q)$(MAKE) --no-print-directory fuzz SECONDS=20
 	$(Q)$(MAKE) --no-print-directory system
 	$(Q)$(MAKE) --no-print-directory system LOOP=epoll
@@ -187,7 +189,7 @@ demo:
 
 # All of them even if one fails, each bounded; TEST=tree for one alone.
 unit: unit-build
-	$(Q)tests/unit/run $(if $(TEST),$(BUILD)/unit/test_$(TEST),$(UNIT))
+	$(Q)tests/unit/run $(AT_ONCE) $(if $(TEST),$(BUILD)/unit/test_$(TEST),$(UNIT))
 
 # TEST=main_job for one alone; LOOP=epoll for the event loop that needs no io_uring.
 system: all man $(BUILD)/system/origin_azurite.san $(BUILD)/system/observe_tool \
