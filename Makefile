@@ -20,7 +20,7 @@ LIB_SRC  := $(filter-out $(CLI_SRC) $(SUP_SRC),$(wildcard userspace/*/*.c nbd/*.
 UNIT_SRC := $(wildcard tests/unit/test_*.c)
 
 PKGS     := libcurl libmicrohttpd libcjson inih libcrypto liburing libsystemd \
-            libbpf libnl-3.0 libnl-genl-3.0 libkmod libpng
+            libbpf libnl-3.0 libnl-genl-3.0 libkmod libpng libseccomp
 PKG_CFLAGS = $(shell pkg-config --cflags $(PKGS))
 # what the archive needs, and of that only what a program uses
 PKG_LIBS   = -Wl,--as-needed $(shell pkg-config --libs $(PKGS)) -lm -pthread

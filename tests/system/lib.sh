@@ -218,6 +218,7 @@ azurite_start() {
 	AZURE_STORAGE_KEY=${1:-$(head -c 64 /dev/urandom | base64 -w0)}
 	export AZURE_STORAGE_KEY
 	printf '%s' "$AZURE_STORAGE_KEY" >"$T/azurite/key"
+	chmod 600 "$T/azurite/key"
 	SECRETS+=("$AZURE_STORAGE_KEY")
 	# setsid here and below: a Ctrl-C is for the test, which then stops everything in order
 	AZURITE_ACCOUNTS="$AZURE_STORAGE_ACCOUNT:$AZURE_STORAGE_KEY" \

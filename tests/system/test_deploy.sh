@@ -36,13 +36,22 @@ that_the_unit_makes_no_mount_namespace() {
 	refute grep -E '^(Private(Mounts|Tmp|Devices|Users|IPC)|Protect(System|Home|Proc|Kernel[A-Za-z]*|ControlGroups)|ProcSubset|MountFlags|Root(Directory|Image)|Bind[A-Za-z]*Paths|TemporaryFileSystem|(ReadOnly|ReadWrite|Inaccessible|Exec|NoExec)Paths|DynamicUser)=' <<<"$all"
 }
 
-# The worker drops to these, so the unit may not take them from it; without SETPCAP it would keep all.
-that_the_unit_leaves_the_capabilities_that_the_code_keeps() {
-	local cap bounding
-	bounding=$(sed -n 's/^CapabilityBoundingSet=//p' "$T/cairnd.service")
-	for cap in $(sed -nE 's/.* kept\[\] = \{(.*)\};/\1/p' "$ROOT/userspace/supervisor/worker_process.c" | tr ',' ' ') CAP_SETPCAP; do
-		grep -qw "$cap" <<<"$bounding" || fail "the unit takes $cap away"
+# With what the unit leaves, and no more, the supervisor makes its worker another user, gives it the store
+# and ends it.
+that_the_capabilities_that_the_unit_leaves_are_enough_for_a_worker() {
+	local cap bounding drop='' w
+	need_root
+	need_tool setpriv
+	bounding=$(sed -n 's/^CapabilityBoundingSet=//p' "$T/cairnd.service" | tr '\n' ' ')
+	for cap in $(setpriv --list-caps); do
+		grep -qw "CAP_${cap^^}" <<<"$bounding" || drop+=,-$cap
 	done
+	cairnd_config a observe.enable=off
+	cairnd_launch a setpriv --no-new-privs --bounding-set="${drop#,}" --inh-caps=-all
+	w=$(worker_pid)
+	assert_eq "$(stat -c %U "$T/d/a/store" "/proc/$w/task" | sort -u | xargs)" cairn "owner of the store"
+	cairnd_stop
+	pid_gone "$w" || fail "the worker outlived the supervisor"
 }
 
 that_users_and_folders_are_made_as_the_configuration_says() {
@@ -60,6 +69,7 @@ that_users_and_folders_are_made_as_the_configuration_says() {
 	systemd-tmpfiles --root="$root" --create cairn.conf
 	assert_eq "$(stat -c %a "$root$(sed -n 's/^runtime_dir = //p' "$ROOT/deploy/cairnd.conf")")" 755 "mode of runtime_dir"
 	assert_eq "$(stat -c %a "$root$(sed -n 's/^path = //p' "$ROOT/deploy/cairnd.conf")")" 700 "mode of the store"
+	assert_eq "$(stat -c %u "$root/var/lib/cairn")" "$(sed -n 's/^cairn:[^:]*:\([0-9]*\):.*/\1/p' "$root/etc/passwd")" "owner of the store"
 }
 
 that_make_install_puts_everything_in_its_place() {

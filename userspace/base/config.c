@@ -50,6 +50,12 @@ static const struct config_key keys[] = {
 	{"daemon", "control_group", KEY_TEXT, TEXT(control_group), "cairn", NULL,
 	 "Members of this group, if there is one, may ask what is served; changing it is for "
 	 "root."},
+	{"daemon", "user", KEY_TEXT, TEXT(user), "cairn", NULL,
+	 "Whom the worker runs as when cairnd is started as root; the store is made this user's."},
+	{"daemon", "seccomp", KEY_CHOICE, TEXT(seccomp), "on", "on|off",
+	 "The worker may make no system calls but those that it needs."},
+	{"daemon", "core_dumps", KEY_CHOICE, TEXT(core_dumps), "off", "on|off",
+	 "A crash may leave a core file, which holds secrets."},
 	{"daemon", "runtime_dir", KEY_PATH, TEXT(runtime_dir), "/run/cairn", NULL,
 	 "Mount points and pid files of attached devices; a tmpfs is right."},
 	{"daemon", "metrics_listen", KEY_ADDRESS, TEXT(metrics_listen), "", NULL,

@@ -16,6 +16,9 @@ struct config {
 	/* [daemon] */
 	char control_socket[CONFIG_PATH_MAX]; /* /run/cairn/control.sock */
 	char control_group[64];		      /* may ask on it; need not be there */
+	char user[64];			      /* cairn: of the worker, when started as root */
+	char seccomp[8];		      /* on | off */
+	char core_dumps[8];		      /* off | on */
 	char runtime_dir[CONFIG_PATH_MAX];    /* /run/cairn: nbdfuse mount points, pid files */
 	char metrics_listen[128];	      /* "" = off, or ADDRESS:PORT */
 	char log_level[16];		      /* info */

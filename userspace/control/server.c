@@ -94,18 +94,37 @@ static struct api_query query_of(struct MHD_Connection *conn)
 				  .cells = argument(conn, "cells")};
 }
 
-/* Others than root and the daemon's user come in by [daemon] control_group, and may only ask: a
- * file:// URL would be read with the daemon's rights. */
-static bool may_change(struct MHD_Connection *conn)
+static bool peer_uid(int fd, uid_t *uid)
 {
-	const union MHD_ConnectionInfo *info =
-		MHD_get_connection_info(conn, MHD_CONNECTION_INFO_CONNECTION_FD);
 	struct ucred who;
 	socklen_t len = sizeof(who);
 
-	if (!info || getsockopt(info->connect_fd, SOL_SOCKET, SO_PEERCRED, &who, &len))
+	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &who, &len))
 		return false;
-	return who.uid == 0 || who.uid == geteuid();
+	*uid = who.uid;
+	return true;
+}
+
+/* Others than root and who started the daemon come in by [daemon] control_group, and may only ask:
+ * a file:// URL would be read with the daemon's rights. Processes of the worker's user may not,
+ * either. */
+static bool may_change(const struct control *c, int client_fd)
+{
+	uid_t client, daemon = geteuid();
+
+	if (!peer_uid(client_fd, &client))
+		return false;
+	if (c->api.supervisor_fd >= 0 && !peer_uid(c->api.supervisor_fd, &daemon))
+		return false;
+	return client == 0 || client == daemon;
+}
+
+static int client_of(struct MHD_Connection *conn)
+{
+	const union MHD_ConnectionInfo *info =
+		MHD_get_connection_info(conn, MHD_CONNECTION_INFO_CONNECTION_FD);
+
+	return info ? info->connect_fd : -1;
 }
 
 static enum MHD_Result on_request(void *arg, struct MHD_Connection *conn, const char *path,
@@ -131,7 +150,7 @@ static enum MHD_Result on_request(void *arg, struct MHD_Connection *conn, const 
 	q = query_of(conn);
 	if (u->too_long)
 		api_reply_error(&r, 413, -EFBIG, "the body is longer than 64 KiB");
-	else if (strcmp(method, "GET") != 0 && !may_change(conn))
+	else if (strcmp(method, "GET") != 0 && !may_change(c, client_of(conn)))
 		api_reply_error(&r, 403, -EPERM,
 				"changing what is served needs root or the daemon's user; members "
 				"of [daemon] control_group may ask only");

@@ -5,6 +5,7 @@
 #include <openssl/crypto.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/bytes.h"
 #include "origin/identity.h"
@@ -30,6 +31,10 @@ static int read_assertion(const char *path, char **out, struct err *err)
 	size_t len, n;
 	int rc = file_read_all(path, TOKEN_MAX, out, &len);
 
+	if (rc == -EACCES)
+		return err_set(err, -EACCES,
+			       "the token file %.200s can't be read (%s): let user %u at it", path,
+			       strerror(-rc), geteuid());
 	if (rc)
 		return err_set(err, -EACCES,
 			       "the token file %.200s can't be read (%s): is the pod labelled "

@@ -34,6 +34,7 @@
 #include "supervisor/listen.h"
 #include "supervisor/watch.h"
 #include "supervisor/worker_process.h"
+#include "worker/sandbox.h"
 
 #define STOP_WAIT_MS 10000
 
@@ -442,6 +443,8 @@ static int start(struct supervisor *s, struct err *err)
 	int rc = runtime_claim(s, err);
 
 	if (!rc)
+		rc = worker_user_prepare(&s->cfg, &s->in.user, err);
+	if (!rc)
 		rc = continuity_open(&s->continuity, &s->cfg, err);
 	if (!rc)
 		rc = listeners_open(s, err);
@@ -515,10 +518,12 @@ int supervisor_run(const struct config *cfg)
 	if (!s)
 		return 1;
 	s->cfg = *cfg;
-	s->in = (struct worker_inheritance){-1, -1, -1, -1, 0};
+	s->in = (struct worker_inheritance){
+		.nbd_listen = -1, .control_listen = -1, .exports_memfd = -1, .crash_memfd = -1};
 	s->worker.channel = s->signals = s->lock = -1;
 	s->strangers.epoll = s->continuity.fd = -1;
 	log_set_name("cairnd");
+	sandbox_hide(strcmp(s->cfg.core_dumps, "on") == 0);
 	if (start(s, &err)) {
 		log_error("supervisor", "can't start", "why=\"%s\"", err.text);
 		s->status = 1;

@@ -3,7 +3,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/capability.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -17,9 +16,11 @@
 #include "base/bytes.h"
 #include "base/log.h"
 #include "crash/doing.h"
+#include "worker/sandbox.h"
+#include "worker/secrets.h"
 #include "worker/worker.h"
 
-enum { FD_NBD = 3, FD_CONTROL, FD_SUPERVISOR, FD_EXPORTS, FD_CRASH, FD_CONFIG, FD_END };
+enum { FD_NBD = 3, FD_CONTROL, FD_SUPERVISOR, FD_EXPORTS, FD_CRASH, FD_SECRETS, FD_CONFIG, FD_END };
 
 /* The settings as they were read once: the file may have changed since. */
 static int config_pass(const struct config *cfg, struct err *err)
@@ -32,31 +33,17 @@ static int config_pass(const struct config *cfg, struct err *err)
 	return rc ? err_set(err, rc, "memfd: %s", strerror(-rc)) : fd;
 }
 
-/* What reading any origin file and a store of any owner needs; no mounts, devices or raw sockets.
- */
-static void capabilities_drop(void)
-{
-	static const int kept[] = {CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH, CAP_FOWNER, CAP_IPC_LOCK};
-
-	for (int cap = 0; cap <= CAP_LAST_CAP; cap++) {
-		bool keep = false;
-
-		for (size_t i = 0; i < sizeof(kept) / sizeof(kept[0]); i++)
-			keep = keep || kept[i] == cap;
-		if (!keep)
-			prctl(PR_CAPBSET_DROP, cap); /* EPERM without root: nothing to drop then */
-	}
-	prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
-}
-
 /* In the child. Descriptors go far away first, since a source may sit on another's target. */
 static void worker_exec(const struct config *cfg, const struct worker_inheritance *in, int channel,
-			int config)
+			int secrets, int config)
 {
-	int from[] = {in->nbd_listen,	 in->control_listen, channel,
-		      in->exports_memfd, in->crash_memfd,    config};
+	int from[] = {in->nbd_listen,  in->control_listen,
+		      channel,	       in->exports_memfd,
+		      in->crash_memfd, secrets,
+		      config};
 	char restarts[16];
 	sigset_t none;
+	int rc;
 
 	for (int i = 0; i < FD_END - FD_NBD; i++)
 		from[i] = fcntl(from[i], F_DUPFD, 64);
@@ -69,7 +56,12 @@ static void worker_exec(const struct config *cfg, const struct worker_inheritanc
 	unsetenv("NOTIFY_SOCKET");
 	unsetenv("WATCHDOG_USEC");
 	unsetenv("WATCHDOG_PID");
-	capabilities_drop();
+	rc = worker_user_become(&in->user);
+	if (rc) {
+		log_error("supervisor", "the worker can't become its user", "uid=%u why=\"%s\"",
+			  in->user.uid, strerror(-rc));
+		_exit(1);
+	}
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
 	/* the folder: for whoever looks at the process, which may outlive us */
@@ -80,21 +72,26 @@ static void worker_exec(const struct config *cfg, const struct worker_inheritanc
 int worker_spawn(const struct config *cfg, const struct worker_inheritance *in,
 		 struct worker_process *out, struct err *err)
 {
-	int pair[2], config = config_pass(cfg, err);
+	int pair[2], config = config_pass(cfg, err), secrets;
 	pid_t pid;
 
 	if (config < 0)
 		return config;
-	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair)) {
-		int rc = -errno;
+	secrets = secrets_pass(cfg);
+	if (secrets < 0 || socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair)) {
+		int rc = secrets < 0 ? secrets : -errno;
 
 		close(config);
-		return err_set(err, rc, "socketpair: %s", strerror(-rc));
+		if (secrets >= 0)
+			close(secrets);
+		return err_set(err, rc, "%s: %s", secrets < 0 ? "memfd" : "socketpair",
+			       strerror(-rc));
 	}
 	pid = fork();
 	if (pid == 0)
-		worker_exec(cfg, in, pair[1], config);
+		worker_exec(cfg, in, pair[1], secrets, config);
 	close(config);
+	close(secrets);
 	close(pair[1]);
 	if (pid < 0) {
 		int rc = -errno;
@@ -113,7 +110,8 @@ int worker_enter(void)
 				 .control_listen = FD_CONTROL,
 				 .supervisor = FD_SUPERVISOR,
 				 .exports_memfd = FD_EXPORTS,
-				 .crash_memfd = FD_CRASH};
+				 .crash_memfd = FD_CRASH,
+				 .secrets_memfd = FD_SECRETS};
 	enum log_level level;
 	struct stat st;
 	int rc;
@@ -128,6 +126,7 @@ int worker_enter(void)
 	close(FD_CONFIG);
 	for (int fd = FD_NBD; fd < FD_CONFIG; fd++)
 		fcntl(fd, F_SETFD, FD_CLOEXEC);
+	sandbox_hide(strcmp(cfg.core_dumps, "on") == 0);
 	if (!log_level_parse(cfg.log_level, &level))
 		log_set_level(level);
 	rc = crash_begin(FD_CRASH);

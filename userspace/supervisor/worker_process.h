@@ -8,6 +8,7 @@
 
 #include "base/config.h"
 #include "base/err.h"
+#include "supervisor/worker_user.h"
 
 struct worker_process {
 	pid_t pid;
@@ -16,6 +17,7 @@ struct worker_process {
 
 struct worker_inheritance {
 	int nbd_listen, control_listen, exports_memfd, crash_memfd;
+	struct worker_user user;
 	unsigned restarts; /* told to the worker as $CAIRN_WORKER_RESTARTS */
 };
 

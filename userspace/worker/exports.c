@@ -460,7 +460,7 @@ static void directory_list(struct nbd_directory *d, bool (*fn)(void *, const cha
 }
 
 int exports_init(struct exports *x, const struct config *cfg, struct store *store,
-		 struct fill *fill, int roster_fd, struct err *err)
+		 struct fill *fill, int roster_fd, int secrets_fd, struct err *err)
 {
 	memset(x, 0, sizeof(*x));
 	pthread_mutex_init(&x->lock, NULL);
@@ -473,7 +473,7 @@ int exports_init(struct exports *x, const struct config *cfg, struct store *stor
 	x->directory.list = directory_list;
 	x->opener.store = store;
 	x->opener.fill = fill;
-	return opener_init(&x->opener, cfg, err);
+	return opener_init(&x->opener, cfg, secrets_fd, err);
 }
 
 void exports_fini(struct exports *x)

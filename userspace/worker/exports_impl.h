@@ -21,17 +21,17 @@ struct exports {
 	struct opener opener;
 	struct latency latency;
 	struct nbd_directory directory;
-	struct nbd_server *server; /* set once it runs */
-	struct view *view;	   /* the worker's; may be NULL */
+	struct nbd_server *server;   /* set once it runs */
+	struct view *view;	     /* the worker's; may be NULL */
 	struct reopening *reopening; /* of the roster, not open yet; NULL = none */
 	int roster_fd;
 	uint64_t started_ns;
 	char event_loop[16];
 };
 
-/* @roster_fd: where the table is kept for a successor, or -1. */
+/* @roster_fd: where the table is kept for a successor, or -1. @secrets_fd: of worker/secrets.h. */
 int exports_init(struct exports *x, const struct config *cfg, struct store *store,
-		 struct fill *fill, int roster_fd, struct err *err);
+		 struct fill *fill, int roster_fd, int secrets_fd, struct err *err);
 
 /* For reopening (worker/reopen.h). The first three under the lock. */
 struct volume *exports_volume(struct exports *x, const char *name); /* or NULL */
@@ -42,6 +42,6 @@ int exports_make(struct exports *x, const char *url, const char *name, struct im
 /* Observe the export's device. Asks the supervisor: not under the lock. */
 void exports_watch(struct exports *x, const char *name, uint64_t len);
 
-void exports_fini(struct exports *x);	/* no reader is left */
+void exports_fini(struct exports *x); /* no reader is left */
 
 #endif

@@ -14,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "base/log.h"
 #include "image/manifest.h"
@@ -28,37 +29,30 @@ struct record {
 	char etag[ORIGIN_ETAG_MAX];
 };
 
-static int read_secret(const char *path, char **out, struct err *err)
+/* libcurl's word for it would name the file and not whom to let at it. */
+static int ca_file_check(const char *path, struct err *err)
 {
-	size_t len;
-	int rc;
-
-	if (!path[0])
+	if (!path[0] || access(path, R_OK) == 0)
 		return 0;
-	rc = file_read_all(path, 64 * KIB, out, &len);
-	if (rc)
-		return err_set(err, rc, "can't read the secret in %s: %s", path, strerror(-rc));
-	(*out)[strcspn(*out, "\r\n")] = 0;
-	return 0;
+	return err_set(err, -errno, "[origin] ca_file = %s: user %u can't read it: %s", path,
+		       geteuid(), strerror(errno));
 }
 
-int opener_init(struct opener *o, const struct config *cfg, struct err *err)
+int opener_init(struct opener *o, const struct config *cfg, int secrets_fd, struct err *err)
 {
-	const char *paths[] = {cfg->azure_key_file, cfg->azure_sas_token_file,
-			       cfg->azure_connection_string_file};
-	int rc = 0;
+	int rc = ca_file_check(cfg->ca_file, err);
 
 	o->cfg = cfg;
-	for (int i = 0; !rc && i < 3; i++)
-		rc = read_secret(paths[i], &o->secrets[i], err);
+	if (!rc)
+		rc = secrets_take(cfg, secrets_fd, o->secrets, err);
 	if (rc)
 		return rc;
 	o->origin.api_version = cfg->api_version;
 	o->origin.ca_file = cfg->ca_file;
 	o->origin.account = cfg->azure_account;
-	o->origin.key = o->secrets[0];
-	o->origin.sas_token = o->secrets[1];
-	o->origin.connection_string = o->secrets[2];
+	o->origin.key = o->secrets[SECRET_KEY];
+	o->origin.sas_token = o->secrets[SECRET_SAS];
+	o->origin.connection_string = o->secrets[SECRET_CONNECTION_STRING];
 	o->origin.identity = cfg->azure_identity;
 	o->origin.client_id = cfg->azure_client_id;
 	o->origin.deadline_ms = (uint32_t)cfg->fill_deadline_ms;
@@ -68,12 +62,7 @@ int opener_init(struct opener *o, const struct config *cfg, struct err *err)
 
 void opener_free(struct opener *o)
 {
-	for (int i = 0; i < 3; i++) {
-		if (o->secrets[i])
-			explicit_bzero(o->secrets[i], strlen(o->secrets[i]));
-		free(o->secrets[i]);
-		o->secrets[i] = NULL;
-	}
+	secrets_wipe(o->secrets);
 }
 
 static int record_read(struct store *s, const char *url, struct record *out)

@@ -11,17 +11,19 @@
 #include "image/source.h"
 #include "origin/origin.h"
 #include "store/store.h"
+#include "worker/secrets.h"
 
 struct opener {
 	struct store *store;
 	struct fill *fill;
 	const struct config *cfg;
 	struct origin_config origin;
-	char *secrets[3]; /* what origin points to: key, SAS token, connection string */
+	char *secrets[SECRETS]; /* what origin points to */
 };
 
-/* Read the secrets that @cfg names files for, and the environment. */
-int opener_init(struct opener *o, const struct config *cfg, struct err *err);
+/* Read the secrets that @cfg names files for (worker/secrets.h has @secrets_fd), and the
+ * environment. */
+int opener_init(struct opener *o, const struct config *cfg, int secrets_fd, struct err *err);
 void opener_free(struct opener *o);
 
 /* Blocks on the origin; any control thread. @refresh asks the origin for the manifest although the

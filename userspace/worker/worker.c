@@ -22,6 +22,7 @@
 #include "worker/privileged.h"
 #include "worker/rejoin.h"
 #include "worker/reopen.h"
+#include "worker/sandbox.h"
 
 struct worker {
 	const struct config *cfg;
@@ -164,7 +165,7 @@ static int worker_start(struct worker *w, struct err *err)
 		rc = start_fill(w, err);
 	if (!rc)
 		rc = exports_init(&w->exports, w->cfg, w->store, w->fill, w->fds->exports_memfd,
-				  err);
+				  w->fds->secrets_memfd, err);
 	if (rc)
 		return rc;
 	w->have_exports = true;
@@ -245,7 +246,9 @@ int worker_main(const struct config *cfg, const struct worker_fds *fds)
 	log_set_name("worker");
 	raise_file_limit();
 	bound_heap();
+	sandbox_worker(SANDBOX_START, strcmp(cfg->seccomp, "on") == 0);
 	rc = worker_start(&w, &err);
+	sandbox_worker(SANDBOX_SERVE, strcmp(cfg->seccomp, "on") == 0);
 	if (!rc)
 		rc = privileged_ready(fds->supervisor, &err);
 	if (!rc)

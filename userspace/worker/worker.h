@@ -13,6 +13,7 @@ struct worker_fds {
 	int supervisor;	    /* SOCK_SEQPACKET; spoken through worker/privileged.h only */
 	int exports_memfd;  /* read and written through worker/roster.h only */
 	int crash_memfd;    /* the record of crashes (crash_record.h), in use since before */
+	int secrets_memfd;  /* of worker/secrets.h, which closes it */
 };
 
 /* Serve until SIGTERM; returns the exit status. In this order: reopen the exports of the roster,
