@@ -14,6 +14,7 @@
 
 #include "base/log.h"
 #include "control/api.h"
+#include "worker/privileged.h"
 
 #define CONNECTIONS_MAX	 64
 #define SCRAPERS_MAX	 8
@@ -43,7 +44,9 @@ static void mhd_log(void *arg, const char *fmt, va_list ap)
 	log_debug("control", "libmicrohttpd", "text=\"%s\"", line);
 }
 
-static enum MHD_Result reply_send(struct MHD_Connection *conn, struct api_reply *r)
+/* @more: the connection may ask again. One that changed something is closed, since the supervisor
+ * lets each make one device. */
+static enum MHD_Result reply_send(struct MHD_Connection *conn, struct api_reply *r, bool more)
 {
 	struct MHD_Response *resp;
 	enum MHD_Result rc;
@@ -56,6 +59,8 @@ static enum MHD_Result reply_send(struct MHD_Connection *conn, struct api_reply 
 		return MHD_NO;
 	}
 	MHD_add_response_header(resp, MHD_HTTP_HEADER_CONTENT_TYPE, r->type);
+	if (!more)
+		MHD_add_response_header(resp, MHD_HTTP_HEADER_CONNECTION, "close");
 	rc = MHD_queue_response(conn, r->status, resp);
 	MHD_destroy_response(resp);
 	return rc;
@@ -154,9 +159,12 @@ static enum MHD_Result on_request(void *arg, struct MHD_Connection *conn, const 
 		api_reply_error(&r, 403, -EPERM,
 				"changing what is served needs root or the daemon's user; members "
 				"of [daemon] control_group may ask only");
-	else
+	else {
+		privileged_ask_for(client_of(conn));
 		api_call(&c->api, method, path, &q, u->body, &r);
-	return reply_send(conn, &r);
+		privileged_ask_for(-1);
+	}
+	return reply_send(conn, &r, strcmp(method, "GET") == 0);
 }
 
 static enum MHD_Result on_scrape(void *arg, struct MHD_Connection *conn, const char *path,
@@ -175,7 +183,7 @@ static enum MHD_Result on_scrape(void *arg, struct MHD_Connection *conn, const c
 		api_call(&c->api, method, path, &no_query, NULL, &r);
 	else
 		api_reply_error(&r, 404, -ENOENT, "only GET /metrics is served here");
-	return reply_send(conn, &r);
+	return reply_send(conn, &r, true);
 }
 
 static void on_completed(void *arg, struct MHD_Connection *conn, void **state,

@@ -31,17 +31,20 @@
 #include "supervisor/continuity.h"
 #include "supervisor/death.h"
 #include "supervisor/devices.h"
+#include "supervisor/guard.h"
 #include "supervisor/listen.h"
 #include "supervisor/watch.h"
 #include "supervisor/worker_process.h"
 #include "worker/sandbox.h"
 
 #define STOP_WAIT_MS 10000
+#define LOG_COST     100 /* of a line that a worker can make us write: ten a second */
 
 struct supervisor {
 	struct config cfg;
 	struct devices devices;
 	struct loader *observer;
+	struct guard guard;
 	struct worker_inheritance in;
 	struct worker_process worker; /* pid 0 = none */
 	struct continuity continuity;
@@ -146,12 +149,15 @@ static void stop(struct supervisor *s, int signo)
 /* ---- requests ---- */
 
 static void answer(struct supervisor *s, const struct supervisor_request *q,
-		   struct supervisor_reply *r, struct answer_fds *fds)
+		   const struct guard_fds *with, struct supervisor_reply *r, struct answer_fds *fds)
 {
 	static const struct err stopping = {-ESHUTDOWN, "cairnd is stopping"};
+	struct err refused;
 
 	if (s->stopping) {
 		answer_error(r, &stopping);
+	} else if (guard_check(&s->guard, q, with, s->devices.n, &refused)) {
+		answer_error(r, &refused);
 	} else if (q->op == SUPERVISOR_READY) {
 		s->ready = true;
 		s->ever_ready = true;
@@ -226,15 +232,20 @@ static void on_request(struct supervisor *s)
 	struct supervisor_request q;
 	struct supervisor_reply r = {.magic = SUPERVISOR_MAGIC, .version = SUPERVISOR_VERSION};
 	struct answer_fds fds;
-	ssize_t n = recv(s->worker.channel, &q, sizeof(q), MSG_DONTWAIT | MSG_TRUNC);
+	struct guard_fds with;
+	uint64_t began_ns = clock_now_ns();
+	ssize_t n = guard_receive(s->worker.channel, &q, &with);
 	int rc;
 
-	if (n < 0 && (errno == EAGAIN || errno == EINTR))
+	if (n == -EAGAIN)
 		return;
 	rc = n > 0 ? supervisor_request_check(&q, (size_t)n) : -EPIPE;
+	if (!rc && q.nfds != with.n)
+		rc = -EBADMSG;
 	if (rc) { /* hung up, or not our protocol: either way this worker is no use */
 		if (rc != -EPIPE)
 			log_error("supervisor", "the worker sent what is no request", "len=%zd", n);
+		guard_release(&with);
 		shutdown(s->worker.channel, SHUT_RDWR);
 		kill(s->worker.pid, SIGKILL);
 		if (waitpid(s->worker.pid, &rc, 0) != s->worker.pid)
@@ -244,12 +255,16 @@ static void on_request(struct supervisor *s)
 	}
 	r.id = q.id;
 	asker_set(s, &(struct asker){s->worker.channel, q.id});
-	answer(s, &q, &r, &fds);
+	answer(s, &q, &with, &r, &fds);
 	asker_set(s, NULL);
 	write_down(s, 0); /* before the worker has what is new */
+	guard_release(&with);
+	guard_charge_request(&s->guard, &q, began_ns, clock_now_ns());
 	rc = answer_send(s->worker.channel, &r, &fds);
-	if (rc)
+	if (rc) {
 		log_warn("supervisor", "the worker takes no reply", "why=\"%s\"", strerror(-rc));
+		guard_charge(&s->guard, LOG_COST, clock_now_ns());
+	}
 	if (q.op == SUPERVISOR_ATTACH && !r.code && !rc)
 		devices_sent(&s->devices, q.name);
 	if (q.op == SUPERVISOR_READY && s->ready)
@@ -272,6 +287,11 @@ static void on_signal(struct supervisor *s)
 	reap(s);
 }
 
+static uint64_t min_ns(uint64_t a, uint64_t b)
+{
+	return a < b ? a : b;
+}
+
 /* Milliseconds until the next thing to do by the clock; -1 = none. */
 static int wait_ms(struct supervisor *s)
 {
@@ -280,6 +300,8 @@ static int wait_ms(struct supervisor *s)
 
 	if (tick >= 0)
 		at = now + (uint64_t)tick * NSEC_PER_MSEC;
+	if (s->worker.pid && guard_wait_ms(&s->guard, now))
+		at = min_ns(at, now + (uint64_t)guard_wait_ms(&s->guard, now) * NSEC_PER_MSEC);
 	if (s->restart_ns && s->restart_ns < at)
 		at = s->restart_ns;
 	if (s->stopping && s->deadline_ns < at)
@@ -307,12 +329,17 @@ static void on_time(struct supervisor *s)
 	}
 }
 
+static bool reads_worker(const struct supervisor *s)
+{
+	return s->worker.pid && !guard_wait_ms(&s->guard, clock_now_ns());
+}
+
 static void serve(struct supervisor *s)
 {
 	while (!s->stopping || s->worker.pid) {
 		struct pollfd p[4] = {
 			{.fd = s->signals, .events = POLLIN},
-			{.fd = s->worker.pid ? s->worker.channel : -1, .events = POLLIN},
+			{.fd = reads_worker(s) ? s->worker.channel : -1, .events = POLLIN},
 			{.fd = devices_events_fd(&s->devices), .events = POLLIN},
 			{.fd = s->strangers.epoll, .events = POLLIN}};
 		int n = poll(p, 4, wait_ms(s));
@@ -468,6 +495,7 @@ static int start(struct supervisor *s, struct err *err)
 	if (!s->observer)
 		return err_set(err, -ENOMEM, "out of memory");
 	log_info("observe", "observer", "hooks=\"%s\"", loader_hooks(s->observer, NULL));
+	guard_init(&s->guard, s->cfg.control_socket, clock_now_ns());
 	rc = devices_open(&s->devices, &s->cfg, err);
 	if (rc)
 		return rc;

@@ -14,6 +14,12 @@
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static uint32_t last_id; /* under lock */
+static _Thread_local int client = -1;
+
+void privileged_ask_for(int client_fd)
+{
+	client = client_fd;
+}
 
 /* A connection that nobody takes has to end, though the supervisor holds it too. */
 static void close_all(const int *fds, uint32_t n)
@@ -109,6 +115,29 @@ static int reply_last(int fd, uint32_t id, const struct privileged_device *d,
 	return rc;
 }
 
+/* With the client's connection where the supervisor wants to see it. */
+static ssize_t request_send(int fd, struct supervisor_request *q)
+{
+	union {
+		struct cmsghdr header;
+		char room[CMSG_SPACE(sizeof(int))];
+	} control = {0};
+	struct iovec iov = {.iov_base = q, .iov_len = sizeof(*q)};
+	struct msghdr m = {.msg_iov = &iov, .msg_iovlen = 1};
+
+	if (client >= 0 && (q->op == SUPERVISOR_ATTACH || q->op == SUPERVISOR_DETACH ||
+			    q->op == SUPERVISOR_UPGRADE)) {
+		q->nfds = 1;
+		m.msg_control = &control;
+		m.msg_controllen = sizeof(control);
+		control.header.cmsg_level = SOL_SOCKET;
+		control.header.cmsg_type = SCM_RIGHTS;
+		control.header.cmsg_len = CMSG_LEN(sizeof(int));
+		memcpy(CMSG_DATA(&control.header), &client, sizeof(int));
+	}
+	return sendmsg(fd, &m, MSG_NOSIGNAL);
+}
+
 /* @fds (SUPERVISOR_FDS_MAX) may be NULL where the reply brings none, @d for all but an attach. */
 static int ask_for(int fd, struct supervisor_request *q, const struct privileged_device *d,
 		   struct supervisor_reply *reply, int *fds, struct err *err)
@@ -119,7 +148,7 @@ static int ask_for(int fd, struct supervisor_request *q, const struct privileged
 	q->version = SUPERVISOR_VERSION;
 	pthread_mutex_lock(&lock);
 	q->id = ++last_id;
-	if (send(fd, q, sizeof(*q), MSG_NOSIGNAL) != (ssize_t)sizeof(*q))
+	if (request_send(fd, q) != (ssize_t)sizeof(*q))
 		rc = -errno;
 	else
 		rc = reply_last(fd, q->id, d, reply, fds ? fds : scratch);

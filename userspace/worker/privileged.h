@@ -43,6 +43,10 @@ struct privileged_device {
 	uint32_t missing;		       /* connections that are dead: ask again */
 };
 
+/* What this thread asks from here on it asks for @client_fd, a connection from the control socket:
+ * new devices and detaching need one, of root's. -1: for nobody. */
+void privileged_ask_for(int client_fd);
+
 /* Put a device on an export that is served. An export that has one gets the same again; one whose
  * connections died gets new ones. -ENOTSUP: the way cannot work here, and the text says what it
  * lacks; -EBUSY: the device wanted is another's. */
