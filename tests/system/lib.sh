@@ -279,6 +279,11 @@ cairnd_config() {
 	} >"$dir/cairnd.ini"
 }
 
+# The daemon itself answers, and not only a worker that its predecessor left.
+cairnd_is_up() {
+	[ "$(D=$1 cairn status --json 2>/dev/null | jq .supervisor.pid)" = "$(cat "$T/d/$1/pid")" ]
+}
+
 # Starts the daemon NAME with the configuration it has. Extra words stand before it (setpriv ...).
 cairnd_launch() {
 	local name=$1 dir=$T/d/$1
@@ -290,7 +295,7 @@ cairnd_launch() {
 	echo $! >"$dir/pid"
 	disown $! # or bash says so when it is killed
 	local end=$((SECONDS + 30))
-	until D=$name cairn status --json >/dev/null 2>&1; do
+	until cairnd_is_up "$name"; do
 		if ! pid_alive "$(cat "$dir/pid")"; then
 			echo "cairnd $name ended at start"
 			return 1

@@ -15,7 +15,7 @@
 #include "nbd/tcp_pair.h"
 #include "supervisor/hello.h"
 
-#define HELLO_WAIT_MS 10000
+#define HELLO_WAIT_MS 5000
 #define KILL_WAIT_MS  5000
 #define FDS_FIXED     4 /* beside links and ledgers */
 

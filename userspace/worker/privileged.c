@@ -153,6 +153,11 @@ static int ask_for(int fd, struct supervisor_request *q, const struct privileged
 	else
 		rc = reply_last(fd, q->id, d, reply, fds ? fds : scratch);
 	pthread_mutex_unlock(&lock);
+	if (rc == -EPIPE || rc == -ECONNRESET)
+		return err_set(
+			err, rc,
+			"the supervisor is gone and the next has not come yet: start cairnd; "
+			"what is attached goes on meanwhile");
 	if (rc)
 		return err_set(err, rc, "the supervisor does not answer: %s", strerror(-rc));
 	if (!fds || reply->code) {
@@ -244,7 +249,6 @@ int privileged_renew(int fd, int fresh)
 	pthread_mutex_unlock(&lock);
 	return rc;
 }
-
 
 int privileged_observer(int fd, int *fds, uint32_t max_fds, uint32_t *hooks,
 			char line[SUPERVISOR_TEXT_LEN], struct err *err)

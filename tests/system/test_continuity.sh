@@ -1,0 +1,149 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+# any event loop
+# The death and the upgrade of the supervisor, under readers who compare every byte.
+. "$(dirname "$0")/lib.sh"
+
+# Readers of DEVICE until load_stop, compared with IMAGE.
+load_start() {
+	rm -f "$T/load" "$T/load.stop"
+	"$ROOT/tests/system/compare_reads.py" "$1" "$2" "$T/load" "$T/load.stop" >"$T/load.said" 2>&1 &
+	echo $! >"$T/load.pid"
+	load_goes_on
+}
+load_reads() { cut -d ' ' -f 1 "$T/load" 2>/dev/null || echo 0; }
+load_is_over() { [ "$(load_reads)" -gt "$1" ]; }
+load_goes_on() { wait_until 30 load_is_over $(($(load_reads) + 20)) || fail "reads stopped: $(cat "$T/load" "$T/load.said")"; }
+load_stop() {
+	touch "$T/load.stop"
+	wait_until 30 pid_gone "$(cat "$T/load.pid")" || fail "a read hangs"
+	assert_eq "$(cut -d ' ' -f 2,3 "$T/load")" "0 0" "failed and wrong reads ($(head -3 "$T/load.said"))"
+	note "$(awk '{ print $1 " reads compared, the longest took " $4 " ms" }' "$T/load")"
+}
+
+supervisor_kill() {
+	kill -KILL "$(supervisor_pid)"
+	wait_until 10 pid_gone "$(supervisor_pid)" || fail "the supervisor survived SIGKILL"
+}
+
+assert_nothing_left() {
+	wait_until 10 eval '[ -z "$(loops_of_scratch; mounts_of_scratch)" ]' || fail "left: $(loops_of_scratch; mounts_of_scratch)"
+}
+
+that_a_mount_outlives_its_supervisor_and_the_next_one_takes_over() {
+	need_device
+	need_filesystem erofs
+	local dev w
+	cairn mount "$U/fs" "$MNT" --name fs
+	dev=$(image fs .device)
+	w=$(worker_pid)
+	load_start "$dev" "$T/fs"
+	for i in 1 2; do
+		supervisor_kill
+		load_goes_on
+		drop_caches
+		diff -r "$T/tree" "$MNT"
+		assert_eq "$(image fs .device)" "$dev" "the device, said by a worker alone"
+		cairnd_launch a
+		load_goes_on
+		assert_eq "$(status .supervisor.takeovers)" "$i" "supervisors before this one"
+		assert_eq "$(status .supervisor.pid)" "$(supervisor_pid)" "the supervisor"
+		assert_eq "$(image fs .device)" "$dev" "the device"
+	done
+	w=$(worker_pid)
+	kill -KILL "$w"
+	load_goes_on
+	wait_until 20 cairn status
+	refute [ "$(worker_pid)" = "$w" ]
+	drop_caches
+	diff -r "$T/tree" "$MNT"
+	load_stop
+	cairn umount "$MNT"
+	assert_eq "$(status '.images | length')" 0 "exports left"
+	assert_nothing_left
+}
+
+that_a_device_is_attached_and_detached_after_a_take_over() {
+	need_device
+	local one two
+	one=$(cairn attach "$U/img" --name one)
+	supervisor_kill
+	assert_fails 'supervisor' cairn attach "$U/fs" --name two
+	cairnd_launch a
+	two=$(cairn attach "$U/fs" --name two)
+	cmp -n "$LEN" "$one" "$T/img"
+	cmp -n "$(stat -c %s "$T/fs")" "$two" "$T/fs"
+	cairn detach one
+	cairn detach two
+	assert_nothing_left
+}
+
+that_a_helper_that_dies_after_a_take_over_is_replaced() {
+	need_device
+	local dev helper
+	dev=$(cairn attach "$U/img" --name img)
+	helper=$(cat "$T/d/a/run/attach/img/nbdfuse.pid")
+	supervisor_kill
+	cairnd_launch a
+	kill -KILL "$helper"
+	wait_until 20 cmp -n "$LEN" "$dev" "$T/img" || fail "the device does not come back"
+	refute [ "$(cat "$T/d/a/run/attach/img/nbdfuse.pid")" = "$helper" ]
+	cairn detach img
+	assert_nothing_left
+}
+
+that_a_worker_without_supervisor_ends_when_told_and_the_next_cairnd_serves_its_exports() {
+	local w
+	cairn export "$U/img" --name img >/dev/null
+	w=$(worker_pid)
+	supervisor_kill
+	assert_image_equals "$(uri "$U/img" --name img)" "$T/img"
+	kill -TERM "$w"
+	wait_until 20 pid_gone "$w" || fail "the worker does not end"
+	cairnd_launch a
+	assert_eq "$(image img .name)" img "the export of before"
+	cairn detach img
+}
+
+that_devices_come_back_after_both_were_killed() {
+	need_device
+	local dev
+	dev=$(cairn attach "$U/img" --name img)
+	cairnd_kill
+	cairnd_launch a
+	assert_eq "$(image img .device)" "$dev" "the device"
+	wait_until 20 cmp -n "$LEN" "$dev" "$T/img" || fail "the device does not come back"
+	cairn detach img
+	assert_nothing_left
+}
+
+that_a_worker_that_does_not_answer_is_replaced() {
+	need_device
+	local dev w
+	dev=$(cairn attach "$U/img" --name img)
+	w=$(worker_pid)
+	kill -STOP "$w"
+	supervisor_kill
+	cairnd_launch a
+	wait_until 10 pid_gone "$w" || fail "the stopped worker is there still"
+	wait_until 20 cmp -n "$LEN" "$dev" "$T/img" || fail "the device does not come back"
+	cairn detach img
+	assert_nothing_left
+}
+
+that_a_clean_stop_leaves_nothing_to_follow() {
+	cairn export "$U/img" --name img >/dev/null
+	cairnd_stop
+	assert_eq "$(find "$T/d/a/run" -type f ! -name cairnd.lock)" "" "files in runtime_dir"
+	cairnd_launch a
+	assert_eq "$(status '"\(.supervisor.takeovers) \(.images | length)"')" "0 0" "takeovers and exports"
+}
+
+LEN=$((9 * 1024 * 1024 + 777))
+U=file://$T
+random_file "$T/img" "$LEN"
+mkdir -p "$T/tree"
+for i in 1 2 3 4; do random_file "$T/tree/file$i" $((i * 700000)) "$i"; done
+cairn image build "$T/tree" "$T/fs" --fs erofs >/dev/null 2>&1
+cairnd_start a
+run_tests
