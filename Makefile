@@ -127,8 +127,8 @@ $(BUILD)/system/link_kill: $(call objs,obj,$(wildcard tests/system/link_kill/*.c
 	$(Q)mkdir -p $(@D)
 	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(PKG_LIBS) -lnbd
 
-# What injects faults of a node: a disk that lies, a clock that jumps.
-FAULTS := $(BUILD)/faults/baddisk $(BUILD)/faults/clock.so
+# What injects faults of a node: a disk that lies, a clock that jumps, a worker that crashes.
+FAULTS := $(BUILD)/faults/baddisk $(BUILD)/faults/clock.so $(BUILD)/faults/crash_at.so
 $(BUILD)/faults/baddisk: tests/faults/baddisk.c
 	$(call say,CC,$<)
 	$(Q)mkdir -p $(@D)

@@ -138,6 +138,7 @@ struct crash_record {
 	_Atomic uint32_t in_a_row; /* deaths without a worker that lived long */
 	uint32_t next_poison;
 	_Atomic uint64_t by_cause[CRASH_CAUSES];
+	_Atomic uint64_t refused;		/* requests, ever */
 	struct crash_death death[CRASH_DEATHS]; /* number n at n % CRASH_DEATHS */
 	struct crash_log log[CRASH_DEATHS];	/* of the worker that died, at the same place */
 	struct crash_poison poison[CRASH_POISONS];

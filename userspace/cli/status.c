@@ -7,13 +7,16 @@
 
 #include "base/bytes.h"
 #include "cli/cli.h"
+#include "cli/crashes.h"
 #include "control/client.h"
 
 static const char usage[] =
-	"Usage: cairn status [--json]\n"
+	"Usage: cairn status [--json] [--crashes] [--clear-crashes]\n"
 	"What the daemon serves, how much of it is in the store, and where reads got their bytes.\n"
 	"\n"
-	"  --json   all of it, for programs\n";
+	"  --json            all of it, for programs\n"
+	"  --crashes         the last workers that died: how, doing what, with their logs\n"
+	"  --clear-crashes   try requests again that are refused because they killed two workers\n";
 
 static const char *size_text(double n, char buf[24])
 {
@@ -86,35 +89,50 @@ static void images_print(const cJSON *images)
 		image_print(i, width);
 }
 
+static void status_print(const cJSON *status)
+{
+	daemon_print(status);
+	crashes_print(cJSON_GetObjectItemCaseSensitive(status, "crashes"));
+	images_print(cJSON_GetObjectItemCaseSensitive(status, "images"));
+}
+
 int cli_status(int argc, char **argv)
 {
 	static const struct option options[] = {{"json", no_argument, NULL, 'j'},
+						{"crashes", no_argument, NULL, 'c'},
+						{"clear-crashes", no_argument, NULL, 'x'},
 						{"help", no_argument, NULL, 'h'},
 						{NULL, 0, NULL, 0}};
+	bool json = false, crashes = false, clear = false;
 	struct err err = {0};
-	bool json = false;
 	cJSON *status;
 	int opt;
 
 	while ((opt = getopt_long(argc, argv, "h", options, NULL)) != -1) {
 		if (opt == 'h')
 			return fputs(usage, stdout) < 0;
-		if (opt != 'j')
+		if (opt == '?')
 			return 2;
-		json = true;
+		json = json || opt == 'j';
+		crashes = crashes || opt == 'c';
+		clear = clear || opt == 'x';
 	}
 	if (optind != argc)
 		return cli_usage_error(argv[0], "takes no argument");
-	if (cli_ask("GET", "/v1/status", NULL, &status, &err))
+	if (clear)
+		return cli_ask("DELETE", "/v1/crashes", NULL, NULL, &err) ? cli_fail(argv[0], &err)
+									  : 0;
+	if (cli_ask("GET", crashes ? "/v1/crashes" : "/v1/status", NULL, &status, &err))
 		return cli_fail(argv[0], &err);
 	if (json) {
 		char *text = cJSON_Print(status);
 
 		puts(text ? text : "");
 		free(text);
+	} else if (crashes) {
+		crashes_print_all(status);
 	} else {
-		daemon_print(status);
-		images_print(cJSON_GetObjectItemCaseSensitive(status, "images"));
+		status_print(status);
 	}
 	cJSON_Delete(status);
 	return 0;

@@ -8,6 +8,7 @@
 #include <time.h>
 
 #include "base/log.h"
+#include "control/api_crash.h"
 #include "control/api_observe.h"
 #include "control/reply.h"
 #include "nbd/attach.h"
@@ -141,6 +142,7 @@ static void status_get(struct api *a, struct api_reply *out)
 	reply_add_u64(o, "nbd_connections", totals.connections);
 	cJSON_AddItemToObject(o, "store", store_json(&w));
 	cJSON_AddItemToObject(o, "counters", counters_json(&totals, &w));
+	crashes_add(o, w.uptime_ms);
 	images = cJSON_AddArrayToObject(o, "images");
 	for (size_t i = 0; i < n; i++)
 		cJSON_AddItemToArray(images, export_json(a, &e[i]));
@@ -430,7 +432,8 @@ static bool export_call(struct api *a, const char *method, const char *key,
 	return true;
 }
 
-static const char *const paths[] = {"/v1/exports", "/v1/status", "/v1/top", "/v1/tune", "/metrics"};
+static const char *const paths[] = {"/v1/exports", "/v1/status", "/v1/crashes",
+				    "/v1/top",	   "/v1/tune",	 "/metrics"};
 
 void api_call(struct api *a, const char *method, const char *path, const struct api_query *q,
 	      const char *body, struct api_reply *out)
@@ -446,6 +449,10 @@ void api_call(struct api *a, const char *method, const char *path, const struct 
 		status_get(a, out);
 	else if (get && strcmp(path, "/metrics") == 0)
 		metrics_get(a, out);
+	else if (get && strcmp(path, "/v1/crashes") == 0)
+		crashes_get(out);
+	else if (strcmp(method, "DELETE") == 0 && strcmp(path, "/v1/crashes") == 0)
+		crashes_delete(out);
 	else if (get && strcmp(path, "/v1/top") == 0)
 		top_get(a, out);
 	else if (get && strcmp(path, "/v1/tune") == 0)
@@ -466,6 +473,6 @@ void api_call(struct api *a, const char *method, const char *path, const struct 
 		api_reply_error(out, 405, -EINVAL, "this path does not take that method");
 	else
 		api_reply_error(out, 404, -ENOENT,
-				"no such path; there are /v1/exports, /v1/status, /v1/top, "
-				"/v1/tune and /metrics");
+				"no such path; there are /v1/exports, /v1/status, "
+				"/v1/crashes, /v1/top, /v1/tune and /metrics");
 }

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "control/api.h"
+#include "control/api_crash.h"
 #include "origin/origin.h"
 
 static void head(FILE *out, const char *name, const char *type, const char *help)
@@ -110,6 +111,7 @@ void metrics_print(struct api *a, FILE *out)
 	single(out, "cairn_images", "gauge", "Images exported.", t.exports);
 	single(out, "cairn_worker_restarts_total", "counter",
 	       "Workers that died since cairnd started.", api_worker_restarts());
+	crashes_metrics(out);
 	single(out, "cairn_worker_resident_bytes", "gauge", "Resident memory of the worker.",
 	       w.rss_bytes);
 	head(out, "cairn_worker_uptime_seconds", "gauge", "Age of this worker.");

@@ -14,6 +14,7 @@
 
 #include "base/log.h"
 #include "control/api.h"
+#include "control/api_crash.h"
 #include "worker/privileged.h"
 
 #define CONNECTIONS_MAX	 64
@@ -161,7 +162,7 @@ static enum MHD_Result on_request(void *arg, struct MHD_Connection *conn, const 
 				"of [daemon] control_group may ask only");
 	else {
 		privileged_ask_for(client_of(conn));
-		api_call(&c->api, method, path, &q, u->body, &r);
+		crashes_api_call(&c->api, method, path, &q, u->body, &r);
 		privileged_ask_for(-1);
 	}
 	return reply_send(conn, &r, strcmp(method, "GET") == 0);
@@ -180,7 +181,7 @@ static enum MHD_Result on_scrape(void *arg, struct MHD_Connection *conn, const c
 	(void)state;
 	*len = 0;
 	if (strcmp(path, "/metrics") == 0 && strcmp(method, "GET") == 0)
-		api_call(&c->api, method, path, &no_query, NULL, &r);
+		crashes_api_call(&c->api, method, path, &no_query, NULL, &r);
 	else
 		api_reply_error(&r, 404, -ENOENT, "only GET /metrics is served here");
 	return reply_send(conn, &r, true);

@@ -125,8 +125,10 @@ bool crash_look_up(const struct crash_subject *s, enum crash_what what, uint64_t
 
 		if (!atomic_load(&p->used) || !crash_is_same(&p->doing, &d))
 			continue;
-		if (refuse)
+		if (refuse) {
 			atomic_fetch_add(&p->refused, 1);
+			atomic_fetch_add(&record->refused, 1);
+		}
 		if (refuse && !(atomic_fetch_or(&logged, 1U << i) >> i & 1))
 			log_refusal(p);
 		return true;
