@@ -163,6 +163,8 @@ static bool handshake_begin(struct nbd_connection *c)
 	nbd_handshake_init(c->handshake, c->directory ? &c->directory->directory
 						      : nbd_thread_directory(c->thread));
 	c->handshake->no_contexts = c->ledger;
+	if (c->is_refused)
+		c->handshake->refusal = NBD_REFUSAL;
 	loop_timer_set(c->thread->loop, &c->timer,
 		       clock_now_ns() + NBD_HANDSHAKE_MS * NSEC_PER_MSEC);
 	return true;

@@ -51,6 +51,7 @@
 
 #define NBD_REFETCH_LEN (1U << 20) /* bytes brought in at a time when a reply lost its store */
 
+#define NBD_REFUSAL	 "too many connections; raise [nbd] max_connections, or close some"
 #define NBD_HANDSHAKE_MS 10000U
 #define NBD_STALL_MS                                                                               \
 	1000U /* a client reads nothing, holds misses' memory, and others wait for it */
@@ -125,6 +126,7 @@ struct nbd_connection {
 	bool is_link;			      /* by nbd_server_adopt */
 	bool let_go;			      /* its socket goes on in another process */
 	bool said_goodbye;		      /* DISC */
+	bool is_refused;		      /* over the limit: told so in its handshake */
 	struct nbd_link_ledger *ledger;	      /* NULL: none, or closed */
 	struct nbd_link_directory *directory; /* of a link's handshake; NULL: the thread's */
 	struct nbd_handshake *handshake;      /* NULL once transmission began */

@@ -20,8 +20,11 @@ struct nbd_read {
 	uint64_t off;
 	uint32_t len;
 	uint8_t *dst; /* the server's, @len bytes, undefined after an error */
-	/* rc: 0, or a negative errno. Called on loop @l's thread (the one given to ops->read),
-	 * never from inside ops->read. */
+	/* It will be long: the server may take @dst away. NULL where it does not. On @l's thread,
+	 * after ops->read and before done(), which then says -EAGAIN or why it ends. */
+	void (*stalled)(struct nbd_read *r);
+	/* rc: 0, or a negative errno; -EAGAIN: not yet, read again. Called on loop @l's thread (the
+	 * one given to ops->read), never from inside ops->read. */
 	void (*done)(struct nbd_read *r, int rc);
 };
 
@@ -59,10 +62,10 @@ struct nbd_export_ops {
 struct nbd_export { /* embedded in its owner */
 	const struct nbd_export_ops *ops;
 	char name[NBD_NAME_MAX + 1];
-	char description[256];	      /* shown by LIST and NBD_INFO_DESCRIPTION; no secrets */
-	uint64_t size;		      /* of the device: a multiple of 4,096 */
-	_Atomic uint32_t connections; /* the server's count of open connections */
-	struct crash_subject subject; /* by its owner, when it is made */
+	char description[256];		/* shown by LIST and NBD_INFO_DESCRIPTION; no secrets */
+	uint64_t size;			/* of the device: a multiple of 4,096 */
+	_Atomic uint32_t connections;	/* the server's count of open connections */
+	struct crash_subject subject;	/* by its owner, when it is made */
 	struct nbd_budget_share budget; /* the server's; its owner calls nbd_budget_share_init() */
 	_Atomic bool closing; /* set by the owner: the server drops the export's connections */
 };

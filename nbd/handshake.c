@@ -114,6 +114,11 @@ static struct nbd_export *find(struct nbd_handshake *h, const char *name, uint32
 		*why = "export name holds a NUL";
 		return NULL;
 	}
+	if (h->refusal) {
+		*error = NBD_REP_ERR_POLICY;
+		*why = h->refusal;
+		return NULL;
+	}
 	*error = NBD_REP_ERR_UNKNOWN;
 	*why = "no such export";
 	if (len > NBD_NAME_MAX)

@@ -32,6 +32,7 @@ enum nbd_handshake_state {
 struct nbd_handshake {
 	enum nbd_handshake_state state;
 	struct nbd_directory *directory;
+	const char *refusal; /* why no export may be had, or NULL; the caller's */
 	bool no_zeroes;
 	bool structured;
 	bool no_contexts; /* grant none; set by the caller after init */

@@ -148,6 +148,11 @@ void nbd_misses_drop(struct nbd_connection *c)
 	c->body.kind = NBD_BODY_NONE;
 }
 
+static void miss_stalled(struct nbd_read *r)
+{
+	miss_let_go((struct nbd_miss *)((char *)r - offsetof(struct nbd_miss, read)));
+}
+
 static void miss_done(struct nbd_read *r, int rc)
 {
 	struct nbd_miss *m = (struct nbd_miss *)((char *)r - offsetof(struct nbd_miss, read));
@@ -158,6 +163,14 @@ static void miss_done(struct nbd_read *r, int rc)
 	if (c->closed) {
 		nbd_miss_free(m);
 		nbd_connection_reap(c);
+	} else if (rc == -EAGAIN && m->is_refetch) {
+		nbd_miss_free(m);
+		c->body.kind = NBD_BODY_FILE; /* which fetches again what is not resident */
+		nbd_connection_wake(c);
+	} else if (rc == -EAGAIN) {
+		miss_let_go(m);
+		TAILQ_INSERT_TAIL(&c->again, m, line);
+		nbd_connection_wake(c);
 	} else if (!m->is_refetch) {
 		TAILQ_INSERT_TAIL(&c->done, m, line);
 		nbd_connection_wake(c);
@@ -184,7 +197,8 @@ static struct nbd_miss *miss_new(struct nbd_connection *c, uint64_t off, uint32_
 		return NULL;
 	}
 	m->c = c;
-	m->read = (struct nbd_read){.off = off, .len = len, .dst = m->data, .done = miss_done};
+	m->read = (struct nbd_read){
+		.off = off, .len = len, .dst = m->data, .stalled = miss_stalled, .done = miss_done};
 	return m;
 }
 

@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -22,6 +23,9 @@
 
 #define ACCEPTS_A_TURN	16
 #define ACCEPT_PAUSE_NS (100 * NSEC_PER_MSEC) /* when descriptors or memory ran out */
+#define REFUSING_MAX	32
+#define FD_RESERVE	8 /* 1/8 of the descriptors is for origins and the store, but at most.. */
+#define FD_RESERVE_MAX	256
 
 struct nbd_directory *nbd_thread_directory(struct nbd_thread *t)
 {
@@ -41,7 +45,10 @@ static void tell_of_loss(const struct nbd_thread *t, const struct nbd_connection
 void nbd_thread_closed_one(struct nbd_thread *t, const struct nbd_connection *c)
 {
 	atomic_fetch_sub(&t->open, 1);
-	atomic_fetch_sub(c->is_link ? &t->server->adopted : &t->server->open, 1);
+	atomic_fetch_sub(c->is_link	 ? &t->server->adopted
+			 : c->is_refused ? &t->server->refusing
+					 : &t->server->open,
+			 1);
 	if (c->is_link)
 		tell_of_loss(t, c);
 	if (t->releasing)
@@ -167,20 +174,18 @@ void server_place(struct nbd_server *s, struct nbd_connection *c)
 static void admit(struct nbd_server *s, int fd)
 {
 	struct nbd_connection *c;
+	bool over = atomic_load(&s->open) >= s->cfg.max_connections;
 
-	if (atomic_load(&s->open) >= s->cfg.max_connections) {
-		if (atomic_fetch_add(&s->refused, 1) == 0)
-			log_warn("nbd", "too many connections; more are refused", "limit=%u",
-				 s->cfg.max_connections);
-		close(fd);
-		return;
-	}
-	c = nbd_connection_new(fd);
+	if (over && atomic_fetch_add(&s->refused, 1) == 0)
+		log_warn("nbd", "too many connections; more are refused", "limit=%u",
+			 s->cfg.max_connections);
+	c = over && atomic_load(&s->refusing) >= REFUSING_MAX ? NULL : nbd_connection_new(fd);
 	if (!c) {
 		close(fd);
 		return;
 	}
-	atomic_fetch_add(&s->open, 1);
+	c->is_refused = over;
+	atomic_fetch_add(over ? &s->refusing : &s->open, 1);
 	server_place(s, c);
 }
 
@@ -201,9 +206,29 @@ static void accept_pauses(struct nbd_server *s, int error)
 {
 	struct loop *l = s->threads[0]->nbd.loop;
 
-	log_warn("nbd", "cannot accept connections", "error=\"%s\"", strerror(error));
+	if (s->accepts)
+		log_warn("nbd", "new connections wait", "error=\"%s\"", strerror(error));
+	s->accepts = false;
 	loop_rewatch(l, s->listener, 0);
 	loop_timer_set(l, &s->accept_pause, clock_now_ns() + ACCEPT_PAUSE_NS);
+}
+
+/* Those of a connection that would not fit are better not there: it would fail what is served. New
+ * descriptors are the lowest free ones, so that the number of one tells how many there are. */
+static bool descriptors_are_short(int any_fd)
+{
+	struct rlimit r;
+	rlim_t reserve;
+	int fd;
+
+	if (getrlimit(RLIMIT_NOFILE, &r) || r.rlim_cur == RLIM_INFINITY)
+		return false;
+	reserve =
+		r.rlim_cur / FD_RESERVE < FD_RESERVE_MAX ? r.rlim_cur / FD_RESERVE : FD_RESERVE_MAX;
+	fd = fcntl(any_fd, F_DUPFD_CLOEXEC, 0);
+	if (fd >= 0)
+		close(fd);
+	return fd < 0 || (rlim_t)fd + ACCEPTS_A_TURN > r.rlim_cur - reserve;
 }
 
 static void accept_some(void *arg, uint32_t events)
@@ -211,6 +236,13 @@ static void accept_some(void *arg, uint32_t events)
 	struct nbd_server *s = arg;
 
 	(void)events;
+	if (descriptors_are_short(s->cfg.listen_fd)) {
+		accept_pauses(s, EMFILE);
+		return;
+	}
+	if (!s->accepts)
+		log_info("nbd", "connections are accepted again", "%s", "");
+	s->accepts = true;
 	for (int i = 0; i < ACCEPTS_A_TURN; i++) {
 		int fd = accept4(s->cfg.listen_fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
 
@@ -241,6 +273,7 @@ static int accept_start(struct nbd_server *s, struct err *err)
 
 	if (flags < 0 || fcntl(s->cfg.listen_fd, F_SETFL, flags | O_NONBLOCK) < 0)
 		return err_set(err, -errno, "the NBD socket cannot be used: %s", strerror(errno));
+	s->accepts = true;
 	s->accept_pause.fn = accept_goes_on;
 	s->accept_stop.fn = accept_stop;
 	return 0;

@@ -16,7 +16,7 @@ struct nbd_server_config {
 	int listen_fd;	  /* AF_UNIX stream, listening; the caller's, made non-blocking */
 	uint32_t threads; /* data threads, >= 1 */
 	enum loop_kind loop_kind;
-	uint32_t max_connections; /* more are refused at accept */
+	uint32_t max_connections; /* more are refused in their handshake, with a text */
 	uint64_t miss_memory;	  /* most bytes of reads waiting for a fill, over all connections;
 				   * when reached, sockets are not read (one read always passes) */
 	struct nbd_directory *directory;
@@ -80,7 +80,7 @@ struct nbd_server_counters {
 	uint64_t connections;	  /* open now, adopted ones too */
 	uint64_t requests;	  /* since start, and so the others */
 	uint64_t protocol_errors; /* requests refused, and connections that ended badly */
-	uint64_t refused;	  /* connections over max_connections */
+	uint64_t refused;	  /* over max_connections */
 };
 void nbd_server_count(struct nbd_server *s, struct nbd_server_counters *out);
 

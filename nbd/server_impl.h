@@ -35,6 +35,8 @@ struct nbd_server {
 	uint64_t release_end_ns;
 	_Atomic uint32_t open; /* accepted */
 	_Atomic uint32_t adopted;
+	_Atomic uint32_t refusing; /* being told that there are too many */
+	bool accepts;		   /* false while descriptors are short */
 	_Atomic uint64_t refused;
 };
 

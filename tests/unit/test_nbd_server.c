@@ -44,14 +44,16 @@ struct held_read {
 	TAILQ_ENTRY(held_read) line;
 	struct nbd_read *r;
 	struct loop *loop;
+	bool stalled;
 };
 
 struct bad_export {
 	struct nbd_export nbd;
 	int fd;
 	_Atomic enum residence residence;
-	_Atomic int fail; /* errno of reads, or 0 */
-	atomic_bool hold; /* reads wait for release() */
+	_Atomic int fail;   /* errno of reads, or 0 */
+	atomic_bool hold;   /* reads wait for release() */
+	atomic_bool stalls; /* the next one stalls, until another release() */
 	atomic_int refs;
 	_Atomic uint64_t served, cached, read_bytes, bytes_in_flight, most_in_flight;
 	_Atomic uint32_t in_flight;
@@ -97,8 +99,16 @@ static void held_read_end(struct loop_post *p)
 	struct held_read *h = (struct held_read *)p;
 	struct bad_export *b = &exports[0];
 	struct nbd_read *r = h->r;
-	int rc = -atomic_load(&b->fail);
+	int rc = h->stalled ? -EAGAIN : -atomic_load(&b->fail);
 
+	if (atomic_exchange(&b->stalls, false)) {
+		h->stalled = true;
+		r->stalled(r);
+		pthread_mutex_lock(&b->lock);
+		TAILQ_INSERT_TAIL(&b->held, h, line);
+		pthread_mutex_unlock(&b->lock);
+		return;
+	}
 	if (!rc)
 		memcpy(r->dst, image + r->off, r->len);
 	if (!rc && atomic_load(&b->read_to) < r->off + r->len)
@@ -896,23 +906,70 @@ static void disconnect_answers_what_is_under_way_first(void **state)
 	}
 }
 
-static void connections_over_the_limit_are_closed(void **state)
+/* What the answer to GO says; the hang-up follows. */
+static void expect_refusal(int fd, const char *text)
 {
-	int fds[3], extra;
+	static const uint8_t go[] = {0, 0, 0, 3, 'o', 'n', 'e', 0, 0};
+	uint8_t greeting[18], out[64];
+	struct nbd_wire_option_reply r;
+	uint32_t flags = htobe32(3);
+	char said[256] = "";
+
+	assert_true(take(fd, greeting, sizeof(greeting)));
+	memcpy(out, &flags, sizeof(flags));
+	give(fd, out, sizeof(flags) + put_option(out + sizeof(flags), NBD_OPT_GO, go, sizeof(go)));
+	assert_true(take(fd, &r, sizeof(r)));
+	assert_int_equal(be32toh(r.type), NBD_REP_ERR_POLICY);
+	assert_true(be32toh(r.len) < sizeof(said));
+	assert_true(take(fd, said, be32toh(r.len)));
+	assert_non_null(strstr(said, text));
+	close(fd);
+}
+
+static void connections_over_the_limit_are_told_so(void **state)
+{
+	int fds[3], extra[40], hung_up = 0;
+	uint8_t byte;
 
 	(void)state;
 	restart(MIB, 3);
 	for (int i = 0; i < 3; i++)
 		fds[i] = open_export("one");
-	extra = dial();
-	expect_hang_up(extra);
-	assert_int_equal(count().refused, 1);
+	for (int i = 0; i < 40; i++) /* more than are told */
+		extra[i] = dial();
+	eventually(count().refused == 40);
+	for (int i = 32; i < 40; i++)
+		hung_up += !take(extra[i], &byte, 1);
+	assert_int_equal(hung_up, 8);
+	for (int i = 0; i < 40; i++)
+		i < 32 ? expect_refusal(extra[i], "too many connections") : (void)close(extra[i]);
 	assert_int_equal(count().connections, 3);
 	close(fds[0]);
 	eventually(count().connections == 2);
 	fds[0] = open_export("one");
 	for (int i = 0; i < 3; i++)
 		close(fds[i]);
+}
+
+static void a_read_that_stalls_leaves_its_memory_to_others_and_is_asked_for_again(void **state)
+{
+	uint64_t cookie;
+	int patient, other;
+
+	(void)state;
+	restart(65536, 64); /* room for one */
+	atomic_store(&exports[0].residence, NOTHING);
+	atomic_store(&exports[0].stalls, true);
+	patient = open_export("one");
+	ask_read(patient, 1, 0, 65536);
+	eventually(!atomic_load(&exports[0].stalls));
+	other = open_export("one");
+	expect_read(other, 65536, 65536);
+	release(&exports[0]);
+	assert_int_equal(hear(patient, &cookie), NBD_OK);
+	hear_data(patient, 0, 65536);
+	close(patient);
+	close(other);
 }
 
 static void sweep_closes_the_connections_of_closing_exports_only(void **state)
@@ -1072,7 +1129,8 @@ int main(void)
 		T(garbage_after_the_handshake_ends_the_connection),
 		T(half_a_request_then_the_end_is_clean),
 		T(disconnect_answers_what_is_under_way_first),
-		T(connections_over_the_limit_are_closed),
+		T(connections_over_the_limit_are_told_so),
+		T(a_read_that_stalls_leaves_its_memory_to_others_and_is_asked_for_again),
 		T(sweep_closes_the_connections_of_closing_exports_only),
 		T(stop_waits_for_reads_in_flight),
 		T(stop_drops_clients_in_every_state),
