@@ -28,6 +28,7 @@
 #define SUPERVISOR_FDS_MAX	(2 * SUPERVISOR_LINKS_MAX)
 
 #define SUPERVISOR_FORCE  1u /* detach: also what is mounted or open */
+#define SUPERVISOR_WAIT	  4u /* attach: a read may take as long as its source is away */
 #define SUPERVISOR_REVIVE 2u /* attach: only a device that stands; its dead connections anew */
 
 enum supervisor_op {
@@ -114,7 +115,7 @@ static inline int supervisor_request_check(const struct supervisor_request *m, s
 	if (m->version < SUPERVISOR_OLDEST || m->version > SUPERVISOR_VERSION)
 		return -EPROTONOSUPPORT;
 	if (m->op < SUPERVISOR_READY || m->op > SUPERVISOR_LINKS ||
-	    (m->flags & ~(SUPERVISOR_FORCE | SUPERVISOR_REVIVE)))
+	    (m->flags & ~(SUPERVISOR_FORCE | SUPERVISOR_REVIVE | SUPERVISOR_WAIT)))
 		return -EBADMSG;
 	if (!supervisor_text_ends(m->name, sizeof(m->name)) ||
 	    !supervisor_text_ends(m->way, sizeof(m->way)) ||

@@ -27,7 +27,8 @@ struct attachment;
 struct attach_env {
 	const char *runtime_dir; /* attachments live in runtime_dir/attach/NAME/ */
 	const char *nbd_socket;
-	unsigned deadline_s; /* the longest that the worker takes to answer a read */
+	unsigned deadline_s; /* the longest that the worker takes to answer a read that does not
+				wait */
 	uint32_t queues;     /* connections of a device whose owner did not say */
 	struct attach_kernel *kernel;
 	/* The worker that asked for a device gets its fresh connections while it waits for the
@@ -49,6 +50,7 @@ struct attachment {
 	char identity[ATTACH_IDENTITY_LEN]; /* of the image, never "" */
 	int wished;			    /* index, -1 = any */
 	uint32_t queues;		    /* connections; 0 = as the way sees fit */
+	bool wait;			    /* reads may take as long as their source is away */
 	/* given */
 	char device[64]; /* "/dev/loop0" */
 	int index;	 /* of the device within its kind */

@@ -36,6 +36,11 @@
 #define BLOCK_SIZE                                                                                 \
 	512 /* the least any file system wants: xfs and partition tables read single ones */
 #define DEADLINE_MARGIN_S 10
+/* A read that waits may pass TIMEOUT: the kernel then drops its connection and sends it anew on
+ * another, which is no error but delays what else that connection carried. 0 would be no better:
+ * with two connections or more the kernel does the same every 30 s. */
+#define WAIT_TIMEOUT_S	  600
+#define WAIT_DEAD_S	  (30 * 86400) /* times HZ it fits 32 bits */
 #define RECONNECT_WAIT_MS 2000
 #define FREE_WAIT_MS	  2000
 
@@ -141,6 +146,18 @@ static void note_remove(const struct attach_env *env, const struct attachment *a
 
 /* ---- connecting ---- */
 
+unsigned kernel_timeout_s(unsigned deadline_s, bool wait)
+{
+	unsigned s = deadline_s + DEADLINE_MARGIN_S;
+
+	return wait && s < WAIT_TIMEOUT_S ? WAIT_TIMEOUT_S : s;
+}
+
+unsigned kernel_dead_timeout_s(unsigned deadline_s, bool wait)
+{
+	return wait ? WAIT_DEAD_S : deadline_s + DEADLINE_MARGIN_S;
+}
+
 static struct nbd_netlink_device description(const struct attach_env *env,
 					     const struct attachment *a, const int *sockets,
 					     uint32_t n)
@@ -149,8 +166,8 @@ static struct nbd_netlink_device description(const struct attach_env *env,
 		.index = a->index,
 		.sockets = sockets,
 		.nsockets = n,
-		.timeout_s = env->deadline_s + DEADLINE_MARGIN_S,
-		.dead_conn_timeout_s = env->deadline_s + DEADLINE_MARGIN_S,
+		.timeout_s = kernel_timeout_s(env->deadline_s, a->wait),
+		.dead_conn_timeout_s = kernel_dead_timeout_s(env->deadline_s, a->wait),
 		.flags = NBD_FLAG_HAS_FLAGS | NBD_FLAG_READ_ONLY | NBD_FLAG_CAN_MULTI_CONN,
 		.identity = a->identity,
 	};

@@ -13,6 +13,11 @@ struct attach_kernel {
 	int epoll;		     /* links, and the netlink's events */
 };
 
+/* What the kernel is told of a device whose worker takes @deadline_s at most, or, with @wait, as
+ * long as it takes: TIMEOUT and DEAD_CONN_TIMEOUT, seconds. */
+unsigned kernel_timeout_s(unsigned deadline_s, bool wait);
+unsigned kernel_dead_timeout_s(unsigned deadline_s, bool wait);
+
 /* The module and its netlink family, at the first use. -ENOTSUP, -EPERM. */
 int attach_kernel_ready(struct attach_kernel *k, struct err *err);
 

@@ -86,6 +86,8 @@ _cairn_offer_values() {
 		WAY) _cairn_offer "$2" < <(printf '%s\n' auto nbd nbdfuse) ;;
 		TYPE) _cairn_offer "$2" < <(printf '%s\n' erofs ext4 xfs squashfs) ;;
 		KEY=VALUE) _cairn_offer_settings "$2" "${@:3}" ;;
+		POLICY) _cairn_offer "$2" < <(printf '%s\n' eio wait) ;;
+		off) _cairn_offer "$2" < <(echo off) ;;
 		FS) _cairn_offer "$2" < <(printf '%s\n' erofs ext4) ;;
 		esac
 	done

@@ -121,7 +121,7 @@ static void a_misspelt_key_gets_the_nearest_named(void **state)
 		":3: unknown key 'readahaed' in [fill]; did you mean "
 		"[fill] readahead?");
 	refused("[nbd]\nreadahead=1MiB\n", "did you mean [fill] readahead?");
-	refused("[fill]\nxyzzy=1\n", "it takes threads, memory, deadline, readahead");
+	refused("[fill]\nxyzzy=1\n", "it takes threads, memory, deadline, on_deadline, readahead");
 }
 
 static void an_unknown_section_is_an_error_even_when_empty(void **state)

@@ -73,6 +73,24 @@ int exports_add(struct exports *x, const char *url, const char *name, bool refre
 	return 0;
 }
 
+int exports_set_policy(struct exports *x, const char *key, const char *on_deadline,
+		       const uint64_t *limit, struct export_info *out, struct err *err)
+{
+	struct export_info *e = table_find(key);
+
+	(void)x;
+	if (!e)
+		return err_set(err, -ENOENT, "no export is called %s", key);
+	if (on_deadline && strcmp(on_deadline, "eio") != 0 && strcmp(on_deadline, "wait") != 0)
+		return err_set(err, -EINVAL, "on_deadline is eio or wait, not %s", on_deadline);
+	if (on_deadline)
+		e->waits = strcmp(on_deadline, "wait") == 0;
+	if (limit)
+		e->limit = *limit;
+	*out = *e;
+	return 0;
+}
+
 int exports_remove(struct exports *x, const char *name, bool force, struct err *err)
 {
 	struct export_info *e = table_find(name);

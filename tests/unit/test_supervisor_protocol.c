@@ -51,7 +51,7 @@ static void a_request_that_is_not_ours_is_refused(void **state)
 	q.op = SUPERVISOR_LINKS + 1;
 	assert_int_equal(supervisor_request_check(&q, sizeof(q)), -EBADMSG);
 	q = good;
-	q.flags = 4;
+	q.flags = 8;
 	assert_int_equal(supervisor_request_check(&q, sizeof(q)), -EBADMSG);
 	q = good;
 	q.name[0] = 0;

@@ -7,16 +7,20 @@
 #include "cli/cli.h"
 
 static const char export_usage[] =
-	"Usage: cairn export URL [--name NAME] [--refresh]\n"
+	"Usage: cairn export URL [--name NAME] [--on-deadline POLICY] [--refresh]\n"
 	"Serve the image at URL over NBD and print its URI, for nbdinfo, nbdcopy, qemu or "
 	"nbd-client.\n"
 	"\n"
 	"  --name NAME   serve it as NAME (default: made from the URL)\n"
+	"  --on-deadline POLICY\n"
+	"                eio or wait: fail a read that no source answers in time, or wait until "
+	"one\n"
+	"                is back (default: [fill] on_deadline of the daemon)\n"
 	"  --refresh     ask the origin for the manifest, however fresh the stored one is\n";
 
 static const char attach_usage[] =
 	"Usage: cairn attach URL [--name NAME] [--way WAY] [--device /dev/nbdN] [--queues N]\n"
-	"                        [--refresh]\n"
+	"                        [--on-deadline POLICY] [--refresh]\n"
 	"Make a read-only block device of the image at URL and print it. Attaching what is "
 	"attached\n"
 	"prints the same device again.\n"
@@ -25,6 +29,10 @@ static const char attach_usage[] =
 	"  --way WAY     auto (default: the first that works here), nbd or nbdfuse\n"
 	"  --device DEV  this one and no other; nbd only\n"
 	"  --queues N    connections, 1 to 64 (default: one a CPU, at most 8); nbd only\n"
+	"  --on-deadline POLICY\n"
+	"                eio or wait: fail a read that no source answers in time, or wait until "
+	"one\n"
+	"                is back (default: [fill] on_deadline of the daemon)\n"
 	"  --refresh     ask the origin for the manifest, however fresh the stored one is\n";
 
 static const char detach_usage[] =
@@ -34,10 +42,15 @@ static const char detach_usage[] =
 	"  --force       even if it is mounted or open; reads of it fail from then on\n";
 
 static const struct option options[] = {
-	{"name", required_argument, NULL, 'n'},	  {"way", required_argument, NULL, 'w'},
-	{"refresh", no_argument, NULL, 'r'},	  {"force", no_argument, NULL, 'f'},
-	{"device", required_argument, NULL, 'd'}, {"queues", required_argument, NULL, 'q'},
-	{"help", no_argument, NULL, 'h'},	  {NULL, 0, NULL, 0},
+	{"name", required_argument, NULL, 'n'},
+	{"way", required_argument, NULL, 'w'},
+	{"refresh", no_argument, NULL, 'r'},
+	{"force", no_argument, NULL, 'f'},
+	{"device", required_argument, NULL, 'd'},
+	{"queues", required_argument, NULL, 'q'},
+	{"on-deadline", required_argument, NULL, 'o'},
+	{"help", no_argument, NULL, 'h'},
+	{NULL, 0, NULL, 0},
 };
 
 struct wishes {
@@ -56,6 +69,8 @@ static int wishes_take(const char *command, int opt, struct wishes *w)
 		w->x.device = optarg;
 	else if (opt == 'q')
 		return cli_queues_parse(command, optarg, &w->x.queues);
+	else if (opt == 'o')
+		return cli_on_deadline_parse(command, optarg, &w->x.on_deadline);
 	w->x.refresh = w->x.refresh || opt == 'r';
 	w->force = w->force || opt == 'f';
 	w->help = w->help || opt == 'h';
@@ -90,7 +105,7 @@ int cli_export(int argc, char **argv)
 	struct wishes w;
 	struct err err = {0};
 	cJSON *reply;
-	int rc = wishes_parse(argc, argv, "nr", "URL", &w);
+	int rc = wishes_parse(argc, argv, "nor", "URL", &w);
 
 	if (rc)
 		return rc;
@@ -109,7 +124,7 @@ int cli_attach(int argc, char **argv)
 	struct wishes w;
 	struct err err = {0};
 	cJSON *reply;
-	int rc = wishes_parse(argc, argv, "nwrdq", "URL", &w);
+	int rc = wishes_parse(argc, argv, "nowrdq", "URL", &w);
 
 	if (rc)
 		return rc;

@@ -28,6 +28,7 @@ static const char usage[] =
 	"  attach URL           make a block device of an image, print the device\n"
 	"  detach NAME          take it away (NAME, device or URL)\n"
 	"  export URL           serve an image over NBD, print the URI\n"
+	"  limit NAME RATE      bound what an image takes of its origin\n"
 	"  status               what is served, and from where its bytes came\n"
 	"  top                  what is read now: rates, latencies, hottest extents, streams\n"
 	"  heat IMAGE           where it is read, as a map or a picture\n"
@@ -52,7 +53,7 @@ static const struct {
 	{"export", cli_export}, {"attach", cli_attach}, {"detach", cli_detach},
 	{"mount", cli_mount},	{"umount", cli_umount}, {"status", cli_status},
 	{"top", cli_top},	{"heat", cli_heat},	{"tune", cli_tune},
-	{"image", cli_image},
+	{"limit", cli_limit},	{"image", cli_image},
 };
 
 int cli_fail(const char *command, const struct err *err)
@@ -126,6 +127,14 @@ int cli_queues_parse(const char *command, const char *text, unsigned *out)
 	return 0;
 }
 
+int cli_on_deadline_parse(const char *command, const char *text, const char **out)
+{
+	if (strcmp(text, "eio") != 0 && strcmp(text, "wait") != 0)
+		return cli_usage_error(command, "--on-deadline takes eio or wait");
+	*out = text;
+	return 0;
+}
+
 static char *wish_print(const struct export_wish *w)
 {
 	cJSON *q = cJSON_CreateObject();
@@ -138,6 +147,8 @@ static char *wish_print(const struct export_wish *w)
 		cJSON_AddStringToObject(q, "attach", w->way);
 	if (w->device)
 		cJSON_AddStringToObject(q, "device", w->device);
+	if (w->on_deadline)
+		cJSON_AddStringToObject(q, "on_deadline", w->on_deadline);
 	if (w->queues)
 		cJSON_AddNumberToObject(q, "queues", w->queues);
 	if (w->refresh)

@@ -19,7 +19,7 @@
 
 static const char mount_usage[] =
 	"Usage: cairn mount URL DIR [--name NAME] [--fs TYPE] [--way WAY] [--device /dev/nbdN]\n"
-	"                       [--queues N] [--refresh]\n"
+	"                       [--queues N] [--on-deadline POLICY] [--refresh]\n"
 	"Attach the image at URL and mount it on DIR: read-only, nosuid, nodev.\n"
 	"\n"
 	"  --name NAME   serve it as NAME (default: made from the URL)\n"
@@ -27,6 +27,10 @@ static const char mount_usage[] =
 	"  --way WAY     auto (default: the first that works here), nbd or nbdfuse\n"
 	"  --device DEV  this one and no other; nbd only\n"
 	"  --queues N    connections, 1 to 64 (default: one a CPU, at most 8); nbd only\n"
+	"  --on-deadline POLICY\n"
+	"                eio or wait: fail a read that no source answers in time, or wait until "
+	"one\n"
+	"                is back (default: [fill] on_deadline of the daemon)\n"
 	"  --refresh     ask the origin for the manifest, however fresh the stored one is\n";
 
 static const char umount_usage[] =
@@ -53,6 +57,8 @@ static int mount_take(const char *command, int opt, struct mount_wishes *w)
 		w->x.device = optarg;
 	else if (opt == 'q')
 		return cli_queues_parse(command, optarg, &w->x.queues);
+	else if (opt == 'o')
+		return cli_on_deadline_parse(command, optarg, &w->x.on_deadline);
 	else if (opt == 'r')
 		w->x.refresh = true;
 	else if (opt == 'h')
@@ -65,10 +71,15 @@ static int mount_take(const char *command, int opt, struct mount_wishes *w)
 static int mount_parse_args(int argc, char **argv, struct mount_wishes *w)
 {
 	static const struct option options[] = {
-		{"name", required_argument, NULL, 'n'},	  {"fs", required_argument, NULL, 't'},
-		{"way", required_argument, NULL, 'w'},	  {"device", required_argument, NULL, 'd'},
-		{"queues", required_argument, NULL, 'q'}, {"refresh", no_argument, NULL, 'r'},
-		{"help", no_argument, NULL, 'h'},	  {NULL, 0, NULL, 0},
+		{"name", required_argument, NULL, 'n'},
+		{"fs", required_argument, NULL, 't'},
+		{"way", required_argument, NULL, 'w'},
+		{"device", required_argument, NULL, 'd'},
+		{"queues", required_argument, NULL, 'q'},
+		{"refresh", no_argument, NULL, 'r'},
+		{"on-deadline", required_argument, NULL, 'o'},
+		{"help", no_argument, NULL, 'h'},
+		{NULL, 0, NULL, 0},
 	};
 	int opt;
 

@@ -65,6 +65,12 @@ static void image_print(const cJSON *i, int name_width)
 	       cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(i, "verified")) ? "yes" : "no",
 	       cli_number(reads, "local"), cli_number(reads, "peer"), cli_number(reads, "origin"),
 	       cli_number(i, "read_errors"), cli_text(i, "url"));
+	if (cli_number(i, "limit") > 0)
+		printf("%-*s  limit: %s/s from the origin\n", name_width, "",
+		       size_text(cli_number(i, "limit"), size));
+	if (strcmp(cli_text(i, "on_deadline"), "wait") == 0)
+		printf("%-*s  on_deadline: wait; %.0f reads wait for their source\n", name_width,
+		       "", cli_number(i, "reads_waiting"));
 	if (cli_text(i, "last_error")[0])
 		printf("%-*s  last error: %s\n", name_width, "", cli_text(i, "last_error"));
 }

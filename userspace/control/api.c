@@ -50,6 +50,10 @@ static cJSON *export_json(const struct api *a, const struct export_info *e)
 	reply_add_sources(o, "reads", e->reads_local, e->reads_peer, e->reads_origin);
 	reply_add_sources(o, "served_bytes", e->bytes_local, e->bytes_peer, e->bytes_origin);
 	reply_add_u64(o, "read_errors", e->read_errors);
+	cJSON_AddStringToObject(o, "on_deadline", e->waits ? "wait" : "eio");
+	reply_add_u64(o, "deadlines_passed", e->deadlines);
+	cJSON_AddNumberToObject(o, "reads_waiting", e->patient);
+	reply_add_u64(o, "limit", e->limit);
 	cJSON_AddStringToObject(o, "last_error", e->last_error);
 	return o;
 }
@@ -181,6 +185,7 @@ static void export_get(struct api *a, const char *key, struct api_reply *out)
 
 struct add_request {
 	const char *url, *name, *attach;
+	const char *on_deadline; /* NULL: not said */
 	bool refresh;
 	int index;	 /* of the device wished, -1 = any */
 	uint32_t queues; /* 0 = as many as fit */
@@ -218,6 +223,7 @@ static int add_parse(const cJSON *json, struct add_request *q, struct err *err)
 	const cJSON *name = cJSON_GetObjectItemCaseSensitive(json, "name");
 	const cJSON *attach = cJSON_GetObjectItemCaseSensitive(json, "attach");
 	const cJSON *refresh = cJSON_GetObjectItemCaseSensitive(json, "refresh");
+	const cJSON *on_deadline = cJSON_GetObjectItemCaseSensitive(json, "on_deadline");
 
 	if (!cJSON_IsObject(json))
 		return err_set(err, -EINVAL, "the body must be a JSON object with \"url\"");
@@ -225,13 +231,14 @@ static int add_parse(const cJSON *json, struct add_request *q, struct err *err)
 	if (!q->url || !q->url[0])
 		return err_set(err, -EINVAL, "\"url\" must be the URL of an image");
 	if ((name && !cJSON_IsString(name)) || (attach && !cJSON_IsString(attach)) ||
-	    (refresh && !cJSON_IsBool(refresh)))
+	    (refresh && !cJSON_IsBool(refresh)) || (on_deadline && !cJSON_IsString(on_deadline)))
 		return err_set(err, -EINVAL,
-			       "\"name\" and \"attach\" must be text, \"refresh\" true or "
-			       "false");
+			       "\"name\", \"attach\" and \"on_deadline\" must be text, "
+			       "\"refresh\" true or false");
 	q->name = name ? name->valuestring : "";
 	q->attach = attach ? attach->valuestring : "none";
 	q->refresh = cJSON_IsTrue(refresh);
+	q->on_deadline = on_deadline ? on_deadline->valuestring : NULL;
 	if (strlen(q->name) > NBD_NAME_MAX)
 		return err_set(err, -ENAMETOOLONG, "\"name\" is longer than %d bytes",
 			       NBD_NAME_MAX);
@@ -281,6 +288,7 @@ static int attach(struct api *a, const struct add_request *q, struct export_info
 				      .len = export_device_len(e),
 				      .queues = q->queues,
 				      .index = q->index,
+				      .wait = e->waits,
 				      .serve = exports_adopt_early,
 				      .arg = a->exports};
 	int rc;
@@ -303,6 +311,19 @@ static int device_check(const struct add_request *q, const struct export_info *e
 	return err_set(err, -EBUSY, "%s is attached as %s: detach it first", e->name, e->device);
 }
 
+static int policy_set(struct api *a, const struct add_request *q, bool fresh, struct export_info *e,
+		      struct err *err)
+{
+	char name[NBD_NAME_MAX + 1];
+	int rc;
+
+	strcpy(name, e->name);
+	rc = exports_set_policy(a->exports, name, q->on_deadline, NULL, e, err);
+	if (rc && fresh) /* as if it had not been asked for */
+		remove_patiently(a, name, true, NULL);
+	return rc;
+}
+
 static void export_post(struct api *a, const char *body, struct api_reply *out)
 {
 	cJSON *json = cJSON_Parse(body ? body : ""), *o;
@@ -317,6 +338,8 @@ static void export_post(struct api *a, const char *body, struct api_reply *out)
 		goto out;
 	fresh = exports_find(a->exports, q.name[0] ? q.name : q.url, &before, NULL) != 0;
 	rc = exports_add(a->exports, q.url, q.name, q.refresh, &e, &err);
+	if (!rc && q.on_deadline)
+		rc = policy_set(a, &q, fresh, &e, &err);
 	if (rc)
 		goto out;
 	if (strcmp(q.attach, "none") != 0 && !e.device[0]) {
@@ -390,6 +413,28 @@ static void export_delete(struct api *a, const char *key, bool force, struct api
 	reply_json(out, 200, export_json(a, &e));
 }
 
+/* {"limit": N}: bytes a second, 0 = none */
+static void export_patch(struct api *a, const char *key, const char *body, struct api_reply *out)
+{
+	cJSON *json = cJSON_Parse(body ? body : "");
+	const cJSON *limit = cJSON_GetObjectItemCaseSensitive(json, "limit");
+	struct export_info e;
+	struct err err = {0};
+	uint64_t rate;
+
+	if (!cJSON_IsNumber(limit) || limit->valuedouble < 0 || limit->valuedouble > 1e15) {
+		err_set(&err, -EINVAL, "\"limit\" must be bytes a second, 0 for none");
+		reply_err(out, &err);
+	} else {
+		rate = (uint64_t)limit->valuedouble;
+		if (exports_set_policy(a->exports, key, NULL, &rate, &e, &err))
+			reply_err(out, &err);
+		else
+			reply_json(out, 200, export_json(a, &e));
+	}
+	cJSON_Delete(json);
+}
+
 static void metrics_get(struct api *a, struct api_reply *out)
 {
 	size_t len;
@@ -417,12 +462,14 @@ static bool asks_for_heat(struct api *a, const char *key, char *export_key, size
 }
 
 static bool export_call(struct api *a, const char *method, const char *key,
-			const struct api_query *q, struct api_reply *out)
+			const struct api_query *q, const char *body, struct api_reply *out)
 {
 	char export_key[4096];
 
 	if (strcmp(method, "DELETE") == 0)
 		export_delete(a, key, q->force, out);
+	else if (strcmp(method, "PATCH") == 0)
+		export_patch(a, key, body, out);
 	else if (strcmp(method, "GET") != 0)
 		return false;
 	else if (asks_for_heat(a, key, export_key, sizeof(export_key)))
@@ -464,7 +511,7 @@ void api_call(struct api *a, const char *method, const char *path, const struct 
 	else if (strcmp(method, "POST") == 0 && strcmp(path, "/v1/exports") == 0)
 		export_post(a, body, out);
 	else
-		known = key && export_call(a, method, key, q, out);
+		known = key && export_call(a, method, key, q, body, out);
 	if (known)
 		return;
 	for (size_t i = 0; !key && i < sizeof(paths) / sizeof(paths[0]); i++)

@@ -2,11 +2,13 @@
 /* The control server: HTTP/1.1 with JSON on a Unix socket, and /metrics.
  *
  *   POST   /v1/exports         {"url", "name"?, "attach"?: "none"|"auto"|WAY, "refresh"?: bool,
- *                               "device"?: "/dev/nbdN", "queues"?: 1..64}; the reply is the export,
+ *                               "device"?: "/dev/nbdN", "queues"?: 1..64,
+ *                               "on_deadline"?: "eio"|"wait"}; the reply is the export,
  *                               "newly_attached", and "passed_over": why "auto" did not take its
  *                               first way, "" when it did
  *   GET    /v1/exports          [export, ..]
  *   GET    /v1/exports/KEY      KEY: a name, URL or device, percent-encoded
+ *   PATCH  /v1/exports/KEY      {"limit": bytes a second from the origin, 0 = none}; the export
  *   DELETE /v1/exports/KEY?force=1
  *                               detaches too
  *   GET    /v1/status

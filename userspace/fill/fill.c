@@ -202,6 +202,11 @@ void fill_cancel(struct fill *f)
 	}
 }
 
+bool fill_is_cancelled(const struct fill *f)
+{
+	return atomic_load(&f->cancelled);
+}
+
 static void stop_post(struct loop_post *p)
 {
 	struct fill_thread *t =

@@ -119,6 +119,7 @@ struct fill_counters {
 int fill_start(const struct fill_config *cfg, struct fill **out, struct err *err);
 /* End every read that waits with -ESHUTDOWN, and those still to come. Returns at once. */
 void fill_cancel(struct fill *f);
+bool fill_is_cancelled(const struct fill *f);
 void fill_stop(struct fill *f); /* nobody reads any more; cancels what is left, and frees */
 struct fill_counters *fill_counters(struct fill *f);
 

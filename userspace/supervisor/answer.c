@@ -101,7 +101,8 @@ static void answer_attach(struct devices *d, const struct supervisor_request *q,
 				.size = q->value[0],
 				.queues = q->queues,
 				.index = q->index,
-				.revive = q->flags & SUPERVISOR_REVIVE};
+				.revive = q->flags & SUPERVISOR_REVIVE,
+				.wait = q->flags & SUPERVISOR_WAIT};
 	struct attachment *a = NULL;
 	struct err passed_over;
 

@@ -121,8 +121,11 @@ static void identity_of(const struct device_wish *w, char out[ATTACH_IDENTITY_LE
 static int attachment_fill(struct attachment *a, const struct attach_way *way,
 			   const struct device_wish *w, struct err *err)
 {
-	*a = (struct attachment){
-		.way = way, .size = w->size, .wished = w->index, .queues = w->queues};
+	*a = (struct attachment){.way = way,
+				 .size = w->size,
+				 .wished = w->index,
+				 .queues = w->queues,
+				 .wait = w->wait};
 	if (w->index >= 0 && way != &attach_kernel_nbd)
 		return err_set(err, -EINVAL, "a device can be chosen with the way nbd only, not %s",
 			       way->name);

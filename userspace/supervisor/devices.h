@@ -26,6 +26,7 @@ struct device_wish {
 	uint32_t queues; /* 0 = as the way sees fit */
 	int index;	 /* -1 = any */
 	bool revive;	 /* only one that stands already */
+	bool wait;	 /* for its source, however long */
 };
 
 /* Strings stay the configuration's. Whoever answers a worker sets d->env's asker. */

@@ -26,7 +26,7 @@ struct volume *exports_volume(struct exports *x, const char *name)
 	return NULL;
 }
 
-static struct volume *find_any(struct exports *x, const char *key)
+struct volume *exports_lookup(struct exports *x, const char *key)
 {
 	struct volume *v = exports_volume(x, key);
 
@@ -96,7 +96,7 @@ static void digest_text(const struct volume *v, char out[8 + 2 * SHA256_LEN])
 	hex_encode(m->digest, SHA256_LEN, out + 7);
 }
 
-static void volume_info(struct volume *v, struct export_info *out)
+void exports_tell(struct volume *v, struct export_info *out)
 {
 	struct volume_counters c;
 
@@ -117,6 +117,10 @@ static void volume_info(struct volume *v, struct export_info *out)
 	out->bytes_local = c.bytes_local;
 	out->bytes_origin = c.bytes_origin;
 	out->read_errors = c.errors;
+	out->deadlines = c.deadlines;
+	out->limit = share_rate(v->share);
+	out->waits = atomic_load(&v->waits);
+	out->patient = atomic_load(&v->patient);
 	pthread_mutex_lock(&v->lock);
 	snprintf(out->last_error, sizeof(out->last_error), "%s", v->last_error);
 	pthread_mutex_unlock(&v->lock);
@@ -141,6 +145,9 @@ void exports_save(struct exports *x)
 		snprintf(e[i].etag, sizeof(e[i].etag), "%s", x->volumes[i]->source->etag);
 		digest_text(x->volumes[i], e[i].digest);
 		e[i].length = x->volumes[i]->source->length;
+		snprintf(e[i].on_deadline, sizeof(e[i].on_deadline), "%s",
+			 x->volumes[i]->on_deadline);
+		e[i].limit = share_rate(x->volumes[i]->share);
 	}
 	reopening_list(x->reopening, e + x->n);
 	rc = roster_save(x->roster_fd, e, n);
@@ -178,7 +185,7 @@ static int taken(struct exports *x, const char *url, const char *name, struct ex
 		return err_set(err, -EEXIST,
 			       "the name %s already serves %s: choose another --name, or detach it",
 			       name, v->shown_url);
-	volume_info(v, out);
+	exports_tell(v, out);
 	return 1;
 }
 
@@ -186,9 +193,11 @@ int exports_make(struct exports *x, const char *url, const char *name, struct im
 		 struct volume **out, struct err *err)
 {
 	int rc = volume_new(name, source, x->fill, x->cfg->readahead, &x->latency, out, err);
+
 	if (rc)
 		return rc;
 	(*out)->slot = -ENOENT;
+	exports_default_policy(x, *out);
 	snprintf((*out)->url, sizeof((*out)->url), "%s", url);
 	origin_redact_url(url, (*out)->shown_url, sizeof((*out)->shown_url));
 	return 0;
@@ -227,7 +236,7 @@ int exports_add(struct exports *x, const char *url, const char *name, bool refre
 	if (rc) {
 		volume_unref(v);
 	} else {
-		volume_info(v, out);
+		exports_tell(v, out);
 		exports_save(x);
 		log_info("worker", "export added", "name=%s url=%s digest=%s length=%" PRIu64,
 			 out->name, out->url, out->verified ? out->digest : "none", out->length);
@@ -242,7 +251,7 @@ int exports_remove(struct exports *x, const char *name, bool force, struct err *
 	int rc = 0;
 
 	pthread_mutex_lock(&x->lock);
-	v = find_any(x, name);
+	v = exports_lookup(x, name);
 	if (!v)
 		rc = err_set(err, -ENOENT,
 			     "no export has the name, URL or device %s: see `cairn status`", name);
@@ -320,9 +329,9 @@ int exports_find(struct exports *x, const char *key, struct export_info *out, st
 	struct volume *v;
 
 	pthread_mutex_lock(&x->lock);
-	v = find_any(x, key);
+	v = exports_lookup(x, key);
 	if (v)
-		volume_info(v, out);
+		exports_tell(v, out);
 	pthread_mutex_unlock(&x->lock);
 	if (!v)
 		return err_set(err, -ENOENT,
@@ -342,7 +351,7 @@ int exports_list(struct exports *x, struct export_info **out, size_t *n)
 	pthread_mutex_lock(&x->lock);
 	list = calloc(x->n ? x->n : 1, sizeof(*list));
 	for (size_t i = 0; list && i < x->n; i++)
-		volume_info(x->volumes[i], &list[i]);
+		exports_tell(x->volumes[i], &list[i]);
 	*n = x->n;
 	pthread_mutex_unlock(&x->lock);
 	if (!list)

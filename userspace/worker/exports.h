@@ -12,6 +12,8 @@
 #include "nbd/export.h"
 #include "worker/latency.h"
 
+#define EXPORT_LIMIT_MIN MIB /* bytes a second */
+
 struct exports;
 struct view;
 
@@ -31,6 +33,10 @@ struct export_info {
 	uint64_t reads_local, reads_peer, reads_origin;
 	uint64_t bytes_local, bytes_peer, bytes_origin;
 	uint64_t read_errors;
+	uint64_t deadlines;   /* reads that no source answered in time, whatever came of them */
+	uint64_t limit;	      /* bytes a second from the origin; 0 = none */
+	bool waits;	      /* reads whose deadline passed are tried again */
+	uint32_t patient;     /* of them, how many now */
 	char last_error[512]; /* why the last read failed, "" if none did */
 };
 
@@ -68,6 +74,13 @@ bool exports_forget(struct exports *x, const char *key);
 /* Note that a device stands on an export ("" = no more), and watch it. -ENOENT. Asks the
  * supervisor: call from a control thread. */
 int exports_set_device(struct exports *x, const char *name, const char *device, const char *way);
+
+/* What becomes of an export's reads. @on_deadline: "eio", "wait", "" (the daemon's), or NULL = as
+ * it is; @limit: bytes a second from the origin, 0 = none, or NULL = as it is. Told in @out, and
+ * kept in the roster. -ENOENT; -EINVAL; -EBUSY when a device stands whose kernel was told
+ * otherwise. */
+int exports_set_policy(struct exports *x, const char *name_url_or_device, const char *on_deadline,
+		       const uint64_t *limit, struct export_info *out, struct err *err);
 
 /* The export with this name, URL or device. -ENOENT with a text. */
 int exports_find(struct exports *x, const char *name_url_or_device, struct export_info *out,

@@ -44,4 +44,14 @@ void exports_watch(struct exports *x, const char *name, uint64_t len);
 
 void exports_fini(struct exports *x); /* no reader is left */
 
+/* Under the lock. */
+struct volume *exports_lookup(struct exports *x, const char *name_url_or_device);
+void exports_tell(struct volume *v, struct export_info *out);
+
+/* exports_policy.c */
+/* As the roster says: not checked again, not saved. */
+void exports_apply_policy(struct exports *x, struct volume *v, const char *on_deadline,
+			  uint64_t limit);
+void exports_default_policy(struct exports *x, struct volume *v);
+
 #endif

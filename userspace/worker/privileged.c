@@ -187,7 +187,8 @@ static int name_put(struct supervisor_request *q, const char *name, struct err *
 int privileged_attach(int fd, struct privileged_device *d, struct err *err)
 {
 	struct supervisor_request q = {.op = SUPERVISOR_ATTACH,
-				       .flags = d->revive ? SUPERVISOR_REVIVE : 0,
+				       .flags = (d->revive ? SUPERVISOR_REVIVE : 0) |
+						(d->wait ? SUPERVISOR_WAIT : 0),
 				       .queues = d->queues,
 				       .index = d->index,
 				       .value = {d->len}};

@@ -29,6 +29,7 @@ struct privileged_device {
 	uint64_t len;	      /* bytes, a multiple of 4,096 */
 	uint32_t queues;      /* 0 = as the supervisor sees fit */
 	int32_t index;	      /* of the device wanted, -1 = any */
+	bool wait;	      /* its reads may take as long as their source is away */
 	bool revive;	      /* only one that stands: connections that this worker has not got, or
 			       * the dead ones anew */
 	/* Takes connections that have to be served before the answer comes. Asks the supervisor for
@@ -61,7 +62,6 @@ int privileged_ready(int fd, struct err *err);
 /* Another supervisor: requests go over @fresh from now on, under the same number @fd. @fresh stays
  * the caller's. */
 int privileged_renew(int fd, int fresh);
-
 
 /* The observer's maps (observe/loader.h), the caller's to close; hooks, and the line that tells
  * them. -ENOTSUP: off, and @line says why. */

@@ -120,8 +120,9 @@ static bool wait_for(struct exports *x, const struct roster_entry *e)
 
 /* ---- opening ---- */
 
-static void device_note(struct volume *v, const struct roster_entry *e)
+static void entry_note(struct exports *x, struct volume *v, const struct roster_entry *e)
 {
+	exports_apply_policy(x, v, e->on_deadline, e->limit);
 	snprintf(v->device, sizeof(v->device), "%s", e->device);
 	snprintf(v->way, sizeof(v->way), "%s", e->way);
 }
@@ -137,7 +138,7 @@ static int reopen_from_store(struct exports *x, const struct roster_entry *e, st
 		rc = exports_make(x, e->url, e->name, &source, &v, err);
 	if (rc)
 		return rc;
-	device_note(v, e);
+	entry_note(x, v, e);
 	rc = exports_insert(x, v);
 	if (rc)
 		volume_unref(v);
@@ -244,7 +245,7 @@ static void try_one(struct reopening *r, const struct roster_entry *e)
 	bool is_new;
 
 	if (!rc)
-		device_note(v, e);
+		entry_note(r->x, v, e);
 	pthread_mutex_lock(&r->x->lock);
 	is_new = reopened(r, e, v, rc, &err);
 	pthread_mutex_unlock(&r->x->lock);

@@ -35,6 +35,8 @@ static char *roster_print(const struct roster_entry *e, size_t n)
 		    !cJSON_AddStringToObject(o, "name", e[i].name) ||
 		    !cJSON_AddStringToObject(o, "device", e[i].device) ||
 		    !cJSON_AddStringToObject(o, "way", e[i].way) ||
+		    !cJSON_AddStringToObject(o, "on_deadline", e[i].on_deadline) ||
+		    !cJSON_AddNumberToObject(o, "limit", (double)e[i].limit) ||
 		    !cJSON_AddStringToObject(o, "digest", e[i].digest) ||
 		    !cJSON_AddStringToObject(o, "etag", e[i].etag) || !length_put(o, e[i].length))
 			goto out;
@@ -73,11 +75,15 @@ static bool string_take_if(const cJSON *o, const char *key, char *out, size_t ro
 
 static bool entry_take(const cJSON *o, struct roster_entry *e)
 {
+	const cJSON *limit = cJSON_GetObjectItemCaseSensitive(o, "limit");
 	char length[24];
 
-	if (!string_take_if(o, "length", length, sizeof(length)))
+	if (!string_take_if(o, "length", length, sizeof(length)) ||
+	    !string_take_if(o, "on_deadline", e->on_deadline, sizeof(e->on_deadline)))
 		return false;
 	e->length = strtoull(length, NULL, 10);
+	e->limit =
+		cJSON_IsNumber(limit) && limit->valuedouble > 0 ? (uint64_t)limit->valuedouble : 0;
 	return string_take(o, "url", e->url, sizeof(e->url)) &&
 	       string_take(o, "name", e->name, sizeof(e->name)) &&
 	       string_take(o, "device", e->device, sizeof(e->device)) &&

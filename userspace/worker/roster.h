@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The exports that stand, kept in a file of the supervisor's so that the next worker reopens them:
- * JSON [{url, name, device, way, digest, etag, length}] in base/slots.h, for the writer may be killed
- * at any instruction.
+ * JSON [{url, name, device, way, digest, etag, length, on_deadline, limit}] in base/slots.h, for
+ * the writer may be killed at any instruction.
  */
 #ifndef WORKER_ROSTER_H
 #define WORKER_ROSTER_H
@@ -17,9 +17,11 @@ struct roster_entry {
 	char device[64]; /* "" = exported only */
 	char way[32];
 	/* which image it was, as a cairnd that did not note it leaves empty */
-	char digest[72]; /* "sha256:..", "" = not sealed */
-	char etag[128];	 /* not sealed: the blob's */
-	uint64_t length; /* of the image, bytes */
+	char digest[72];     /* "sha256:..", "" = not sealed */
+	char etag[128];	     /* not sealed: the blob's */
+	uint64_t length;     /* of the image, bytes */
+	char on_deadline[8]; /* "eio", "wait", or "" = the daemon's */
+	uint64_t limit;	     /* bytes a second from the origin; 0 = none */
 };
 
 /* Replace the roster. 0, -EFBIG, -ENOMEM or a write's errno. One thread at a time. */

@@ -10,7 +10,9 @@
 #include "base/log.h"
 #include "crash/doing.h"
 #include "nbd/protocol.h"
+#include "worker/patience.h"
 
+#define PAUSE_READS    16  /* deadlines that pass together count as one for the back-off */
 #define PREFETCHES_MAX 256 /* extents asked for ahead and not yet there, per volume */
 
 /* One NBD read that waits, for a cold page of the store's file or for fills. */
@@ -21,7 +23,8 @@ struct volume_read {
 	uint64_t began_ns;
 	struct loop_read cold;
 	struct loop_post back;
-	_Atomic uint32_t open; /* fills not yet ended */
+	struct patience patience; /* after the deadline, when the volume waits */
+	_Atomic uint32_t open;	  /* fills not yet ended */
 	_Atomic int rc;
 	_Atomic uint64_t origin_bytes;
 	bool filled; /* fills were asked for it */
@@ -96,6 +99,7 @@ static void prefetch(struct volume *v, uint64_t from, uint64_t to)
 					     .off = (uint32_t)(from % STORE_EXTENT),
 					     .len = (uint32_t)(end - from),
 					     .class = FILL_PREFETCH,
+					     .share = v->share,
 					     .done = prefetch_done};
 		fill_submit(v->fill, &p->read);
 		from = end;
@@ -161,6 +165,53 @@ static bool read_enter(const struct volume_read *r)
 	return crash_enter(CRASH_READ, &r->volume->export.subject, r->nbd->off, r->nbd->len);
 }
 
+static struct volume_read *of_patience(struct patience *p)
+{
+	return (struct volume_read *)((char *)p - offsetof(struct volume_read, patience));
+}
+
+static bool may_wait(const struct volume *v)
+{
+	return atomic_load(&v->waits) && !atomic_load(&v->export.closing) &&
+	       !fill_is_cancelled(v->fill);
+}
+
+/* Somebody else's read got through, or there is nobody to wait for it. */
+static bool pause_is_over(struct patience *p)
+{
+	struct volume *v = of_patience(p)->volume;
+
+	return !may_wait(v) || !atomic_load(&v->in_a_row);
+}
+
+static void pause_end(struct patience *p)
+{
+	struct volume_read *r = of_patience(p);
+	struct volume *v = r->volume;
+	struct nbd_read *nbd = r->nbd;
+	int rc = may_wait(v) ? -EAGAIN : -ESHUTDOWN;
+
+	free(r);
+	atomic_fetch_sub(&v->patient, 1);
+	nbd->done(nbd, rc);
+	volume_unref(v);
+}
+
+/* The deadline passed, and on_deadline is wait: its memory is for others while it pauses. */
+static void read_pauses(struct volume_read *r)
+{
+	uint64_t now = clock_now_ns();
+	uint32_t nth = atomic_fetch_add(&r->volume->in_a_row, 1);
+
+	atomic_fetch_add(&r->volume->patient, 1);
+	if (r->nbd->stalled)
+		r->nbd->stalled(r->nbd);
+	r->patience.over = pause_is_over;
+	r->patience.end = pause_end;
+	patience_wait(&r->patience, r->loop,
+		      now + patience_pause_ns(nth / PAUSE_READS, (uint32_t)(now >> 8)));
+}
+
 static void read_end(struct loop_post *p)
 {
 	struct volume_read *r =
@@ -172,6 +223,15 @@ static void read_end(struct loop_post *p)
 	bool entered = read_enter(r);
 
 	note_latency(r, rc, from_origin);
+	if (rc == -ETIMEDOUT)
+		atomic_fetch_add(&v->deadlines, 1);
+	if (rc == -ETIMEDOUT && may_wait(v)) {
+		read_pauses(r);
+		crash_leave(entered);
+		return;
+	}
+	if (from_origin)
+		atomic_store(&v->in_a_row, 0);
 	if (rc) {
 		atomic_fetch_add(&v->read_errors, 1);
 	} else {
@@ -218,6 +278,7 @@ static void start_fills(struct volume_read *r)
 					.len = (uint32_t)(stop - at),
 					.dst = r->nbd->dst + (at - r->nbd->off),
 					.class = FILL_DEMAND,
+					.share = r->volume->share,
 					.done = fill_done,
 					.owner = r};
 		object_touch(f->source->object, at);
@@ -407,7 +468,10 @@ int volume_new(const char *name, struct image_source **source, struct fill *fill
 {
 	struct volume *v = calloc(1, sizeof(*v));
 
-	if (!v) {
+	if (v)
+		v->share = share_new();
+	if (!v || !v->share) {
+		free(v);
 		image_source_unref(*source);
 		*source = NULL;
 		return err_set(err, -ENOMEM, "out of memory");
@@ -443,6 +507,7 @@ void volume_unref(struct volume *v)
 	if (atomic_fetch_sub(&v->refs, 1) != 1)
 		return;
 	image_source_unref(v->source);
+	share_unref(v->share);
 	pthread_mutex_destroy(&v->lock);
 	free(v);
 }
@@ -451,7 +516,8 @@ void volume_count(struct volume *v, struct volume_counters *out)
 {
 	*out = (struct volume_counters){.reads_origin = atomic_load(&v->origin_reads),
 					.bytes_origin = atomic_load(&v->origin_bytes),
-					.errors = atomic_load(&v->read_errors)};
+					.errors = atomic_load(&v->read_errors),
+					.deadlines = atomic_load(&v->deadlines)};
 	for (int i = 0; i < VOLUME_STRIPES; i++) {
 		out->reads_local += atomic_load_explicit(&v->local[i].reads, memory_order_relaxed);
 		out->bytes_local += atomic_load_explicit(&v->local[i].bytes, memory_order_relaxed);

@@ -29,7 +29,13 @@ struct volume {
 		char pad[48];
 	} local[VOLUME_STRIPES];
 	_Atomic uint64_t origin_reads, origin_bytes, read_errors;
-	pthread_mutex_t lock; /* readahead, last_error */
+	struct share *share; /* of what fills need */
+	/* Set by the table of exports: a read whose deadline passed is tried again, not failed. */
+	_Atomic bool waits;
+	_Atomic uint64_t deadlines; /* passed, of reads */
+	_Atomic uint32_t in_a_row;  /* of them, since the origin last gave a byte */
+	_Atomic uint32_t patient;   /* reads that pause */
+	pthread_mutex_t lock;	    /* readahead, last_error */
 	struct readahead readahead;
 	/* Extents whose first touch moves a stream on; looked at on every hit without the lock. */
 	_Atomic uint64_t wake_extent[READAHEAD_STREAMS];
@@ -40,7 +46,8 @@ struct volume {
 	char url[4096]; /* as asked for, with secrets: never shown */
 	char shown_url[4096];
 	char device[64], way[32];
-	int slot; /* of the device in the view; negative = not watched */
+	char on_deadline[8]; /* as asked for: "eio", "wait", or "" = the daemon's */
+	int slot;	     /* of the device in the view; negative = not watched */
 };
 
 /* Consumes @source (also on error). @readahead_max in bytes. @latency outlives it. */
@@ -51,7 +58,7 @@ struct volume *volume_ref(struct volume *v);
 void volume_unref(struct volume *v);
 
 struct volume_counters {
-	uint64_t reads_local, reads_origin, bytes_local, bytes_origin, errors;
+	uint64_t reads_local, reads_origin, bytes_local, bytes_origin, errors, deadlines;
 };
 void volume_count(struct volume *v, struct volume_counters *out);
 
