@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/log.h"
@@ -21,6 +22,7 @@
 #define SCRAPERS_MAX	 8
 #define IDLE_SECONDS	 30
 #define METRICS_PORT_MAX 8
+#define ACCEPT_PAUSE_NS	 100000000
 
 struct control {
 	struct api api;
@@ -43,6 +45,10 @@ static void mhd_log(void *arg, const char *fmt, va_list ap)
 	(void)arg;
 	vsnprintf(line, sizeof(line), fmt, ap);
 	log_debug("control", "libmicrohttpd", "text=\"%s\"", line);
+	/* Out of descriptors or memory and with no connection that could end, it tries accept() in
+	 * a circle, which takes a whole CPU, and tells of each turn. */
+	if (strstr(fmt, "busy waiting"))
+		nanosleep(&(struct timespec){.tv_nsec = ACCEPT_PAUSE_NS}, NULL);
 }
 
 /* @more: the connection may ask again. One that changed something is closed, since the supervisor
