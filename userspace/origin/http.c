@@ -79,6 +79,16 @@ static int on_rewind(void *arg, curl_off_t off, int origin)
 	return CURL_SEEKFUNC_OK;
 }
 
+static curl_socket_t on_socket(void *arg, curlsocktype purpose, struct curl_sockaddr *a)
+{
+	struct http_request *r = arg;
+	int fd = socket(a->family, a->socktype | SOCK_CLOEXEC, a->protocol);
+
+	(void)purpose;
+	r->socket_errno = fd < 0 ? errno : 0;
+	return fd; /* -1 is CURL_SOCKET_BAD, of which libcurl does not tell why */
+}
+
 /* --- one attempt ---------------------------------------------------------------------------- */
 
 int http_request_header(struct http_request *r, const char *fmt, ...)
@@ -176,6 +186,8 @@ static void set_transport(CURL *e, struct http_client *c, struct http_request *r
 static void set_transfer(CURL *e, struct http_request *r)
 {
 	curl_easy_setopt(e, CURLOPT_PRIVATE, r);
+	curl_easy_setopt(e, CURLOPT_OPENSOCKETFUNCTION, on_socket);
+	curl_easy_setopt(e, CURLOPT_OPENSOCKETDATA, r);
 	curl_easy_setopt(e, CURLOPT_ERRORBUFFER, r->error);
 	curl_easy_setopt(e, CURLOPT_HTTPHEADER, r->headers);
 	curl_easy_setopt(e, CURLOPT_HEADERFUNCTION, on_header);
@@ -233,7 +245,7 @@ static void begin_attempt(struct http_request *r)
 {
 	http_answer_reset(&r->answer);
 	r->begun = r->no_host = r->untrusted = r->unconnected = false;
-	r->fatal = 0;
+	r->fatal = r->socket_errno = 0;
 	r->sent = r->buf_len = r->header_bytes = r->error_bytes = 0;
 	r->skip = 0;
 	r->got_before = r->got;
@@ -361,7 +373,7 @@ static void reap(struct http_client *c)
 			continue;
 		curl_easy_getinfo(m->easy_handle, CURLINFO_PRIVATE, (char **)&r);
 		curl_easy_getinfo(m->easy_handle, CURLINFO_OS_ERRNO, &os_errno);
-		r->os_errno = (int)os_errno;
+		r->os_errno = r->socket_errno ? r->socket_errno : (int)os_errno;
 		http_attempt_end(r, verdict(r, code));
 	}
 }

@@ -102,7 +102,7 @@ struct http_request {
 	struct drr_item turn;
 	struct loop_timer timer;
 	void *easy, *headers;
-	int state, sink, rc, fatal, os_errno;
+	int state, sink, rc, fatal, os_errno, socket_errno;
 	bool begun;
 	uint32_t got, got_before, skip, failures;
 	size_t sent, cap, header_bytes, error_bytes;
