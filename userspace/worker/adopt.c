@@ -149,7 +149,7 @@ static bool sleep_ms(struct adopter *a, long ms)
 {
 	struct timespec at;
 
-	clock_gettime(CLOCK_REALTIME, &at);
+	clock_gettime(CLOCK_MONOTONIC, &at); /* the wall clock may jump */
 	at.tv_sec += (at.tv_nsec + ms * 1000000) / 1000000000;
 	at.tv_nsec = (at.tv_nsec + ms * 1000000) % 1000000000;
 	while (!a->stopping && pthread_cond_timedwait(&a->wake, &a->lock, &at) != ETIMEDOUT)
@@ -188,6 +188,7 @@ static void *adopter_run(void *arg)
 int adopter_start(struct exports *x, int supervisor_fd, struct adopter **out, struct err *err)
 {
 	struct adopter *a = calloc(1, sizeof(*a));
+	pthread_condattr_t attr;
 	int rc;
 
 	if (!a)
@@ -196,7 +197,10 @@ int adopter_start(struct exports *x, int supervisor_fd, struct adopter **out, st
 	a->supervisor_fd = supervisor_fd;
 	TAILQ_INIT(&a->line);
 	pthread_mutex_init(&a->lock, NULL);
-	pthread_cond_init(&a->wake, NULL);
+	pthread_condattr_init(&attr);
+	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+	pthread_cond_init(&a->wake, &attr);
+	pthread_condattr_destroy(&attr);
 	rc = pthread_create(&a->thread, NULL, adopter_run, a);
 	if (rc) {
 		free(a);
