@@ -217,6 +217,232 @@ that_a_full_disk_is_used_again_when_it_has_room() {
 	umount "$T/room"
 }
 
+that_a_store_mounted_read_only_is_refused_at_start() {
+	need_root
+	mkdir -p "$T/romnt"
+	mount -t tmpfs -o ro cairn-ro "$T/romnt"
+	cairnd_config rostart "store.path=$T/romnt"
+	assert_fails "store $T/romnt.*(read-only|written)" timeout 20 "$CAIRND" -c "$T/d/rostart/cairnd.ini"
+	umount "$T/romnt"
+}
+
+# --- the power goes -----------------------------------------------------------------------------
+
+# power_cut N: a store on ext4 on a loop device on a disk. While it fills, and now and then is synced in part (its
+# presence map alone, which is the worst), the disk stops to take anything; what is on it then is all there is.
+power_cut() {
+	local d=cut$1 reader
+	disk "$d"
+	truncate -s 96M "$T/$d/image"
+	mkfs.ext4 -q -E lazy_itable_init=1 "$T/$d/image"
+	mkdir -p "$T/$d.mnt"
+	mount -o loop,commit=1 "$T/$d/image" "$T/$d.mnt"
+	D=$d
+	cairnd_start "$d" "store.path=$T/$d.mnt/store" fill.deadline=10 fill.readahead=0
+	assert_piece "$(uri "$(url small)" --name small)" "$T/img.small" 0
+	cairnd_stop # a clean mark that is old when the power goes
+	sync -f "$T/$d.mnt"
+	cairnd_launch "$d"
+	timeout 60 nbdcopy --connections=1 --requests=2 "$(uri "$(url power)" --name power)" null: &
+	reader=$!
+	wait_until 30 eval "[ \"\$(present_of power)\" -gt $((RANDOM % 6 * 1000000)) ]" || fail "nothing was filled"
+	sync -d "$T/$d.mnt/store/objects/"*/present # and not the data
+	sleep "0.$((RANDOM % 9))"
+	disk_is "$d" 'write lose'
+	wait $reader || fail "a disk that loses everything cost a reader"
+	cairnd_kill
+	umount "$T/$d.mnt"
+	disk_gone "$d"
+}
+
+# What is left, in another boot.
+power_back() {
+	local d=cut$1 claimed
+	echo 00000000-0000-4000-8000-00000000000$1 >"$T/boot.$1"
+	mount -o loop "$T/$d.below/image" "$T/$d.mnt"
+	D=$d
+	: >"$T/d/$d/log"
+	# shellcheck disable=SC2016 # for the inner shell
+	cairnd_launch "$d" unshare -m sh -c 'mount --bind "$0" /proc/sys/kernel/random/boot_id && exec "$@"' "$T/boot.$1"
+	assert_says "$(cat "$T/d/$d/log")" 'msg="opened".*stop=unclean'
+	claimed=$(sed -n 's/.*msg="opened".* used=\([0-9]*\) .*/\1/p' "$T/d/$d/log")
+	assert_image_equals "$(uri "$(url power)" --name power)" "$T/img.power"
+	assert_image_equals "$(uri "$(url small)" --name small)" "$T/img.small"
+	assert_eq "$(image power .last_error)" "" "last error"
+	note "power cut $1: the store said it had $((claimed >> 10)) KiB, $(grep -c damaged "$T/d/$d/log") times blocks of it were not there"
+	CLAIMED=$((CLAIMED + claimed))
+	LOST=$((LOST + $(grep -c 'damaged' "$T/d/$d/log" || true)))
+	cairnd_stop
+	umount "$T/$d.mnt"
+}
+
+that_after_a_power_cut_every_byte_is_right() {
+	local i
+	need_filesystem ext4
+	publish small
+	mkdir -p "$T/pub/power"
+	random_file "$T/img.power" $((32 << 20)) power
+	cairn image push --quiet "$T/img.power" "file://$T/pub/power/img" >/dev/null
+	origin 'set?case=power&kind=slow_body&value=0.01'
+	CLAIMED=0 LOST=0
+	for i in 1 2; do
+		power_cut $i
+		power_back $i
+	done
+	# else the cuts came when there was nothing to lose, and nothing was tried
+	assert_le 1 $CLAIMED "bytes that the stores said they had"
+	assert_le 1 $LOST "blocks found wrong after the cuts"
+}
+
+# --- the clock ----------------------------------------------------------------------------------
+
+clock_is() { echo "$1" >"$T/clock.new"; mv "$T/clock.new" "$T/clock"; }
+
+that_a_clock_that_jumps_costs_no_reader() {
+	local jump u
+	D=clock
+	publish clock
+	clock_is 0
+	cairnd_config clock fill.deadline=15 fill.readahead=0 "origin.ca_file=$T/good.pem"
+	cairnd_launch clock env LD_PRELOAD="$BUILD/faults/clock.so" CAIRN_FAULTS_CLOCK="$T/clock"
+	uri "$(url clock)" --name clock >/dev/null
+	for jump in 315360000 -315360000 7200 -7200; do
+		publish "jump$jump"
+		u=$(uri "$(url "jump$jump")" --name "jump$jump" --refresh)
+		assert_piece "$u" "$T/img.jump$jump" 0
+		origin "set?case=jump$jump&kind=status&value=503&times=3" # so that it waits while the clock jumps
+		assert_image_equals "$u" "$T/img.jump$jump" &
+		sleep 0.3
+		clock_is "$jump"
+		wait $! || fail "a read failed over a jump of $jump s"
+		assert_image_equals "$(uri "$(url clock)" --name "clock$jump")" "$T/img.clock"
+		assert_says "$(tail -n 1 "$T/d/clock/log")" "ts=$(date -u -d "@$(($(date +%s) + jump))" +%Y-%m)" # it saw the jump
+	done
+	# a certificate of today is not good in ten years: that is said, and the right time mends it
+	publish clocktls
+	clock_is 0
+	u=$(uri "https://127.0.0.1:$HTTPS/clocktls/img" --name clocktls)
+	clock_is 315360000
+	assert_read_is_eio "$u" 0
+	assert_says "$(image clocktls .last_error)" 'certificate.*expired'
+	clock_is 0
+	assert_image_equals "$u" "$T/img.clocktls"
+	cairnd_stop
+}
+
+# --- what a process needs -----------------------------------------------------------------------
+
+that_without_descriptors_left_reads_wait_or_are_refused_and_go_on_afterwards() {
+	local u w open
+	D=fds
+	publish fds
+	publish fds2
+	cairnd_start fds fill.deadline=3 fill.readahead=0 origin.connections=8
+	u=$(uri "$(url fds)" --name fds)
+	nbd_read "$u" 0 65536 >/dev/null
+	w=$(worker_pid)
+	open=$(find "/proc/$w/fd" -type l | wc -l)
+	/usr/bin/python3 - "$u" "$T/img.fds" "$w" "$CONTROL" <<-'PY' || fail "see above"
+		import subprocess, sys, time, urllib.request, nbd
+		uri, file, worker, control = sys.argv[1:]
+		want = open(file, "rb").read()
+		ask = lambda q: urllib.request.urlopen(f"http://127.0.0.1:{control}/{q}", timeout=20).read()
+		limit = lambda n: subprocess.run(["prlimit", "--pid", worker, f"--nofile={n}:"], check=True)
+		h = nbd.NBD(); h.connect_uri(uri)
+		limit(8)                                   # fewer than are open: no more can be
+		ask("listen?on=0"); ask("listen?on=1")     # connections to the origin are gone, and can't be made anew
+		assert h.pread(65536, 0) == want[:65536], "what was there"
+		start = time.monotonic()
+		try:
+		    h.pread(65536, 4 << 20)
+		    sys.exit("a read went through without a descriptor for the origin")
+		except nbd.Error as e:
+		    assert e.errno == "EIO", e.errno
+		assert time.monotonic() - start < 33
+		limit(4096)
+		assert h.pread(65536, 4 << 20) == want[4 << 20:(4 << 20) + 65536], "afterwards"
+	PY
+	assert_says "$(image fds .last_error)" 'Too many open files'
+	assert_image_equals "$u" "$T/img.fds"
+	# clients and images that come meanwhile: refused or made to wait, and the processor is not burnt
+	prlimit --pid "$w" --nofile=8:
+	local ticks
+	ticks=$(awk '{ print $14 + $15 }' "/proc/$w/stat")
+	if LIMIT=5 cairn export "$(url fds2)" --name fds2 >/dev/null 2>&1; then fail "an export without descriptors"; fi
+	LIMIT=2 refute nbd_read "$u" 0 4096 >/dev/null 2>&1
+	ticks=$(($(awk '{ print $14 + $15 }' "/proc/$w/stat") - ticks))
+	assert_le $ticks 200 "hundredths of a second of the processor in 4 to 7 s without descriptors"
+	prlimit --pid "$w" --nofile=4096:
+	wait_until 20 nbd_read "$u" 0 4096 || fail "no client comes in any more"
+	assert_image_equals "$(uri "$(url fds2)" --name fds2)" "$T/img.fds2"
+	wait_until 20 eval "[ \$(find /proc/$w/fd -type l | wc -l) -le $((open + 24)) ]" || fail "descriptors are left open: $(ls -l "/proc/$w/fd")"
+	assert_eq "$(status .worker_restarts)" 0 "restarts of the worker"
+	cairnd_stop
+}
+
+that_without_memory_left_reads_are_refused_and_go_on_afterwards() {
+	local u w
+	D=mem
+	publish mem
+	cairnd_start mem fill.deadline=5 fill.readahead=0
+	u=$(uri "$(url mem)" --name mem)
+	nbd_read "$u" 0 65536 >/dev/null
+	w=$(worker_pid)
+	/usr/bin/python3 - "$u" "$T/img.mem" "$w" <<-'PY' || fail "see above"
+		import subprocess, sys, nbd
+		uri, file, worker = sys.argv[1:]
+		want = open(file, "rb").read()
+		limit = lambda n: subprocess.run(["prlimit", "--pid", worker, f"--data={n}:unlimited"], check=True)
+		h = nbd.NBD(); h.connect_uri(uri)
+		limit(1 << 20)                             # less than it has: not a page more
+		refused = 0
+		for off in list(range(0, len(want) - 200000, 200000)) * 3:
+		    try:
+		        assert h.pread(200000, off) == want[off:off + 200000], f"WRONG BYTES at {off}"
+		    except nbd.Error as e:
+		        refused += 1
+		        if h.aio_is_dead() or h.aio_is_closed():
+		            h = nbd.NBD()
+		            limit("unlimited"); h.connect_uri(uri); limit(1 << 20)
+		limit("unlimited")
+		print(f"{refused} reads refused")
+		assert refused, "nothing was refused: no memory was short"
+		h = nbd.NBD(); h.connect_uri(uri)
+		for off in range(0, len(want) - 200000, 200000):
+		    assert h.pread(200000, off) == want[off:off + 200000], f"afterwards, at {off}"
+	PY
+	assert_image_equals "$u" "$T/img.mem"
+	assert_eq "$(status .worker_restarts)" 0 "restarts of the worker"
+	cairnd_stop
+}
+
+# The worker stands still for ten seconds while a mount and an export are read, and while nobody does.
+that_a_worker_that_stands_still_for_ten_seconds_delays_and_costs_nothing() {
+	local u w
+	need_device
+	D=still
+	publish still
+	cairnd_start still fill.deadline=5 fill.readahead=0
+	u=$(uri "$(url still)" --name still)
+	assert_piece "$u" "$T/img.still" 0
+	cairn mount "$(fs_url)" "$MNT" --name fs
+	w=$(worker_pid)
+	kill -STOP "$w"
+	diff -r "$T/tree" "$MNT" &
+	local a=$! b
+	assert_image_equals "$u" "$T/img.still" &
+	b=$!
+	sleep 10
+	pid_alive $a || fail "the mount's reader did not wait"
+	kill -CONT "$w"
+	wait $a || fail "the mount's reader failed"
+	wait $b || fail "the export's reader failed"
+	assert_eq "$(worker_pid)" "$w" "the worker's pid"
+	assert_eq "$(status .worker_restarts)" 0 "restarts of the worker"
+	cairn umount "$MNT"
+	cairnd_stop
+}
+
 # --- the rest of a run --------------------------------------------------------------------------
 
 url() { echo "http://127.0.0.1:$HTTP/$1/img"; }
