@@ -155,7 +155,6 @@ $(BUILD)/tsan/test_%: $(BUILD)/tsan/tests/unit/test_%.o $(BUILD)/tsan/libcairn.a
 $(BUILD)/tsan/cairnd: $(call objs,tsan,$(SUP_SRC)) $(BUILD)/tsan/libcairn.a
 	$(call say,LINK,$@)
 	$(Q)$(CC) $(CFLAGS) $(TSAN) -o $@ $^ $(PKG_LIBS)
-AT_ONCE := $(if $(TEST),,-j $(shell nproc))
 tsan: $(TSAN_TESTS)
 	$(Q)$(shell setarch -R true 2>/dev/null && echo setarch -R) tests/unit/run $(AT_ONCE) $(if $(TEST),$(BUILD)/tsan/test_$(TEST),$^)
 .PHONY: tsan
@@ -163,6 +162,9 @@ tsan: $(TSAN_TESTS)
 -include tests/fuzz/fuzz.mk # not in a package's sources
 
 # ---- tests and demo ----
+
+# of a suite so many files run side by side
+AT_ONCE := -j $(if $(TEST),1,$(shell nproc))
 
 # On a fresh machine there is no compiler yet: set-up first, then everything else in a make of its own.
 test:
@@ -194,7 +196,7 @@ unit: unit-build
 # TEST=main_job for one alone; LOOP=epoll for the event loop that needs no io_uring.
 system: all man $(BUILD)/system/origin_azurite.san $(BUILD)/system/observe_tool \
         $(BUILD)/system/link_kill $(BUILD)/system/compare_reads $(FAULTS)
-	$(Q)tests/system/run --loop $(or $(LOOP),auto) $(TEST)
+	$(Q)tests/system/run --loop $(or $(LOOP),auto) $(AT_ONCE) $(TEST)
 
 $(BUILD)/system/origin_azurite.san: PKG_LIBS += -lcmocka
 
@@ -210,7 +212,7 @@ vm: all $(VM_PROGRAMS)
 	$(Q)tests/vm/images
 	$(Q)tests/vm/root $(KERNEL) $(BUILD)/cairnd $(BUILD)/cairn $(BUILD)/vm/images $(VM_PROGRAMS)
 	$(if $(TEST)$(filter-out 6.1,$(KERNEL)),,$(Q)tests/vm/check_run)
-	$(Q)tests/vm/run --kernel $(KERNEL) $(TEST)
+	$(Q)tests/vm/run --kernel $(KERNEL) $(AT_ONCE) $(TEST)
 
 .PHONY: all unit-build format lint clean test test-kernels demo unit system vm
 

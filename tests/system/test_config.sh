@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 # Configuration and the command line: defaults that work, errors that name the thing and the remedy.
+# any event loop
 . "$(dirname "$0")/lib.sh"
 
 check() { timeout 20 "$CAIRND" --check-config -c "$T/x.ini"; }

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Credentials: every way to give one works, each wrong one is a clear error, and no secret of any
 # kind is seen in a log, an error text, status, metrics or another process's view of our arguments.
+# any event loop
 . "$(dirname "$0")/lib.sh"
 
 # Runs the CLI with no credential but the ones given: bare NAME=VALUE... -- COMMAND...

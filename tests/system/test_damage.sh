@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Damage in Blob: flipped bytes, truncated and exchanged blobs, manifests that lie. Every one is a
 # clear error; no wrong byte is ever given out, and the daemon lives.
+# any event loop
 . "$(dirname "$0")/lib.sh"
 
 # A daemon with an empty store for each damage; D names it.

@@ -3,6 +3,7 @@
 # Identities: Blob with tokens instead of keys, against Azurite with OAuth over HTTPS and a stand-in
 # for Entra ID and IMDS (entra.py). Azurite looks at a token's claims only and knows no roles: for what a
 # missing role is told as, the stand-in is Blob, too.
+# any event loop
 . "$(dirname "$0")/lib.sh"
 
 CLIENT=11111111-2222-3333-4444-555555555555

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Building, publishing and sealing: reproducible, hole-aware, invisible until done, and the digest is
 # the one that the fsverity tool gives.
+# any event loop
 . "$(dirname "$0")/lib.sh"
 
 digest_of() { fsverity digest --hash-alg=sha256 --block-size=65536 --compact "$1"; }
