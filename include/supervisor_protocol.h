@@ -43,11 +43,13 @@ enum supervisor_op {
 	SUPERVISOR_READ_AHEAD = 7, /* value[0]: read_ahead_kb of name's device, UINT64_MAX = only
 				    * tell; reply.value[0]: as it is now */
 	/* Answered when no other worker holds the store and the exports any more: a successor that
-	 * was started beside its predecessor has everything else ready by then. */
+	 * was started beside its predecessor has everything else ready by then. reply.value: when
+	 * the worker before was told to let go or ended (CLOCK_MONOTONIC ns), its pid (0 = there
+	 * was none), 1 = as planned. */
 	SUPERVISOR_BEGIN = 8,
 	/* Someone asked for a new supervisor and a new worker of the binary on disk, with the
 	 * settings on disk. Code < 0: the new ones would not start, the text says why, and nothing
-	 * changed. */
+	 * changed. Else reply.value[0] is the new worker's pid. */
 	SUPERVISOR_UPGRADE = 9,
 	/* To another supervisor than the one that started this worker: what that one had given it.
 	 * HELLO (fds: nbd listener, control listener, roster, crash record), then LINKS for each

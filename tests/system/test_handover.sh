@@ -128,6 +128,61 @@ that_readers_of_mounts_and_devices_see_nothing_of_100_killed_workers() {
 	beds_down
 }
 
+that_ten_upgrades_under_load_are_seen_by_no_reader() {
+	local i w said gaps= restarts lines
+	beds_up
+	lines=$(wc -l <"$T/d/a/log")
+	restarts=$(status .worker_restarts)
+	readers_start
+	for i in $(seq 1 10); do
+		w=$(worker_pid)
+		said=$(cairn upgrade)
+		assert_says "$said" "^worker $w \\([0-9.]+\\) -> $(worker_pid) \\([0-9.]+\\), gap [0-9]+ ms$"
+		gaps+=" $(sed 's/.*gap \([0-9]*\) ms/\1/' <<<"$said")"
+	done
+	readers_stop
+	note "gaps of ten upgrades, ms:$gaps"
+	assert_eq "$(status .worker_before.planned)" true "the last worker's end was planned"
+	assert_eq "$(status .worker_restarts)" "$restarts" "deaths of workers"
+	refute grep -q 'did not end in order' "$T/d/a/log"
+	assert_eq "$(tail -n "+$lines" "$T/d/a/log" | grep -c 'stop=unclean' || true)" 0 "unclean stops"
+	beds_down
+}
+
+that_an_upgrade_reads_the_settings_and_the_program_anew() {
+	local size
+	size=$(status .store.size_bytes)
+	cairnd_config a store.size=3GiB
+	cairn upgrade
+	assert_eq "$(status .store.size_bytes)" $((3 << 30)) "size of the store"
+	worker_replace_by_kill # settings that were taken stay taken
+	assert_eq "$(status .store.size_bytes)" $((3 << 30)) "size of the store after a death"
+	cairnd_config a
+	cairn upgrade
+	assert_eq "$(status .store.size_bytes)" "$size" "size of the store"
+}
+
+that_an_upgrade_that_can_not_be_is_refused_by_name_and_changes_nothing() {
+	local w
+	w=$(worker_pid)
+	uri "$U/img" --name img >/dev/null
+	cairnd_config a fill.nonsense=1
+	assert_fails 'cairnd.ini.*nonsense' cairn upgrade
+	cairnd_config a nbd.socket="$T/d/a/other.sock"
+	assert_fails '\[nbd\] socket = .*other.sock.*restart cairnd' cairn upgrade
+	cairnd_config a azure.key_file="$T/nosuch"
+	assert_fails "ended with status 1 before it served" cairn upgrade
+	grep -q "can't read the secret in $T/nosuch" "$T/d/a/log" || fail "the log does not say why"
+	assert_eq "$(worker_pid)" "$w" "the worker"
+	assert_image_equals "$(uri "$U/img" --name img)" "$T/img"
+	cairnd_config a store.path=/proc/nosuch # seen when the old worker is gone
+	assert_fails "ended before it served.*settings from before" cairn upgrade
+	assert_image_equals "$(uri "$U/img" --name img)" "$T/img"
+	cairnd_config a
+	cairn upgrade
+	cairn detach img
+}
+
 LEN=$((9 * 1024 * 1024 + 777))
 LEN_STORED=$(((LEN + 65535) / 65536 * 65536))
 random_file "$T/img" "$LEN"

@@ -22,6 +22,7 @@ int cli_top(int argc, char **argv);
 int cli_heat(int argc, char **argv);
 int cli_tune(int argc, char **argv);
 int cli_limit(int argc, char **argv);
+int cli_upgrade(int argc, char **argv);
 
 /* Print the error; returns 1, or 2 after cli_usage_error. */
 int cli_fail(const char *command, const struct err *err);

@@ -33,6 +33,7 @@ static const char usage[] =
 	"  top                  what is read now: rates, latencies, hottest extents, streams\n"
 	"  heat IMAGE           where it is read, as a map or a picture\n"
 	"  tune                 how reads are observed, and read ahead\n"
+	"  upgrade              another worker, of the program and settings on disk\n"
 	"  image ...            build, push, seal and look at images\n"
 	"\n"
 	"Each command has --help. URL is one of\n"
@@ -50,10 +51,10 @@ static const struct {
 	const char *name;
 	int (*run)(int argc, char **argv);
 } commands[] = {
-	{"export", cli_export}, {"attach", cli_attach}, {"detach", cli_detach},
-	{"mount", cli_mount},	{"umount", cli_umount}, {"status", cli_status},
-	{"top", cli_top},	{"heat", cli_heat},	{"tune", cli_tune},
-	{"limit", cli_limit},	{"image", cli_image},
+	{"export", cli_export}, {"attach", cli_attach},	  {"detach", cli_detach},
+	{"mount", cli_mount},	{"umount", cli_umount},	  {"status", cli_status},
+	{"top", cli_top},	{"heat", cli_heat},	  {"tune", cli_tune},
+	{"limit", cli_limit},	{"upgrade", cli_upgrade}, {"image", cli_image},
 };
 
 int cli_fail(const char *command, const struct err *err)

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "base/log.h"
 #include "control/api_crash.h"
@@ -125,6 +126,34 @@ static cJSON *supervisor_json(void)
 	return o;
 }
 
+static cJSON *before_json(const struct worker_status *w)
+{
+	cJSON *o = cJSON_CreateObject();
+
+	reply_add_u64(o, "pid", w->before_pid);
+	cJSON_AddBoolToObject(o, "planned", w->before_planned);
+	reply_add_u64(o, "gap_ms", w->gap_ms);
+	return o;
+}
+
+/* Whoever asks finds out from the status of the worker that answers next how it went. */
+static void upgrade_post(struct api *a, struct api_reply *out)
+{
+	struct err err = {0};
+	uint64_t next = 0;
+	cJSON *o;
+	int rc = a->supervisor_fd < 0 ? err_set(&err, -ENOTSUP, "this daemon has no supervisor")
+				      : privileged_upgrade(a->supervisor_fd, &next, &err);
+
+	if (rc) {
+		reply_err(out, &err);
+		return;
+	}
+	o = cJSON_CreateObject();
+	reply_add_u64(o, "next_pid", next);
+	reply_json(out, 202, o);
+}
+
 static void status_get(struct api *a, struct api_reply *out)
 {
 	struct worker_status w = {0};
@@ -142,6 +171,9 @@ static void status_get(struct api *a, struct api_reply *out)
 	cJSON_AddStringToObject(o, "event_loop", w.event_loop);
 	cJSON_AddNumberToObject(o, "worker_restarts", api_worker_restarts());
 	cJSON_AddItemToObject(o, "supervisor", supervisor_json());
+	cJSON_AddNumberToObject(o, "worker_pid", getpid());
+	if (w.before_pid)
+		cJSON_AddItemToObject(o, "worker_before", before_json(&w));
 	reply_add_u64(o, "resident_bytes", w.rss_bytes);
 	reply_add_u64(o, "nbd_connections", totals.connections);
 	cJSON_AddItemToObject(o, "store", store_json(&w));
@@ -479,8 +511,8 @@ static bool export_call(struct api *a, const char *method, const char *key,
 	return true;
 }
 
-static const char *const paths[] = {"/v1/exports", "/v1/status", "/v1/crashes",
-				    "/v1/top",	   "/v1/tune",	 "/metrics"};
+static const char *const paths[] = {"/v1/exports", "/v1/status",  "/v1/crashes", "/v1/top",
+				    "/v1/tune",	   "/v1/upgrade", "/metrics"};
 
 void api_call(struct api *a, const char *method, const char *path, const struct api_query *q,
 	      const char *body, struct api_reply *out)
@@ -504,6 +536,8 @@ void api_call(struct api *a, const char *method, const char *path, const struct 
 		top_get(a, out);
 	else if (get && strcmp(path, "/v1/tune") == 0)
 		tune_get(a, q->key, out);
+	else if (strcmp(method, "POST") == 0 && strcmp(path, "/v1/upgrade") == 0)
+		upgrade_post(a, out);
 	else if (strcmp(method, "PATCH") == 0 && strcmp(path, "/v1/tune") == 0)
 		tune_patch(a, q->key, body, out);
 	else if (get && strcmp(path, "/v1/exports") == 0)
@@ -521,5 +555,5 @@ void api_call(struct api *a, const char *method, const char *path, const struct 
 	else
 		api_reply_error(out, 404, -ENOENT,
 				"no such path; there are /v1/exports, /v1/status, "
-				"/v1/crashes, /v1/top, /v1/tune and /metrics");
+				"/v1/crashes, /v1/top, /v1/tune, /v1/upgrade and /metrics");
 }

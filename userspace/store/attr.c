@@ -10,7 +10,7 @@
 
 #include "store/store_impl.h"
 
-int attr_write(int dir_fd, const char *name, const void *buf, size_t len)
+static int write_whole(int dir_fd, const char *name, const void *buf, size_t len, bool sync)
 {
 	char tmp[256];
 	int fd, rc;
@@ -21,7 +21,7 @@ int attr_write(int dir_fd, const char *name, const void *buf, size_t len)
 		return -errno;
 	rc = pwrite_all(fd, buf, len, 0);
 	/* Without this a power cut may leave the new name with no bytes behind it. */
-	if (!rc && fdatasync(fd) < 0)
+	if (!rc && sync && fdatasync(fd) < 0)
 		rc = -errno;
 	close(fd);
 	if (!rc && renameat(dir_fd, tmp, dir_fd, name) < 0)
@@ -29,6 +29,16 @@ int attr_write(int dir_fd, const char *name, const void *buf, size_t len)
 	if (rc)
 		unlinkat(dir_fd, tmp, 0);
 	return rc;
+}
+
+int attr_write(int dir_fd, const char *name, const void *buf, size_t len)
+{
+	return write_whole(dir_fd, name, buf, len, true);
+}
+
+int attr_write_soon(int dir_fd, const char *name, const void *buf, size_t len)
+{
+	return write_whole(dir_fd, name, buf, len, false);
 }
 
 int attr_read(int dir_fd, const char *name, size_t limit, char **buf, size_t *len)

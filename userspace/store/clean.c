@@ -122,7 +122,8 @@ int clean_leave(struct store *s)
 	if (fclose(f) != 0 && !rc)
 		rc = -ENOMEM;
 	if (!rc)
-		rc = attr_write(s->dir_fd, "clean", text, len);
+		rc = attr_write_soon(s->dir_fd, "clean", text,
+				     len); /* of this boot, or not at all */
 	free(text);
 	return rc;
 }

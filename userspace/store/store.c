@@ -207,13 +207,21 @@ int store_open(const char *path, uint64_t size, struct store **out, struct err *
 	return 0;
 }
 
-void store_close(struct store *s)
+void store_leave(struct store *s)
 {
-	int rc = clean_leave(s);
+	int rc;
 
+	pthread_mutex_lock(&s->lock); /* objects that are added */
+	rc = clean_leave(s);
+	pthread_mutex_unlock(&s->lock);
 	if (rc)
 		log_warn("store", "no clean mark: blocks are rechecked at next use",
 			 "path=%s why=\"%s\"", s->path, strerror(-rc));
+}
+
+void store_close(struct store *s)
+{
+	store_leave(s);
 	store_free(s);
 }
 

@@ -74,6 +74,11 @@ struct store_counters {
 int store_open(const char *path, uint64_t size, struct store **out, struct err *err);
 void store_close(struct store *s); /* orderly: leaves the clean mark. All objects closed. */
 
+/* For a process that ends without store_close(): the clean mark, at once and while others still
+ * publish, and nothing may be removed or added after it. What a killed process leaves in the page
+ * cache is whole (see above), so is what is published between the mark and the end. */
+void store_leave(struct store *s);
+
 uint64_t store_size(const struct store *s);
 uint64_t store_objects(struct store *s);
 const char *store_path(const struct store *s);

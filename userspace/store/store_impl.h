@@ -45,6 +45,8 @@ uint64_t store_evict_locked(struct store *s, uint64_t bytes);
 
 /* attr.c: small files, replaced whole. */
 int attr_write(int dir_fd, const char *name, const void *buf, size_t len);
+/* The same, but a power cut may leave it empty. */
+int attr_write_soon(int dir_fd, const char *name, const void *buf, size_t len);
 int attr_read(int dir_fd, const char *name, size_t limit, char **buf, size_t *len);
 
 /* clean.c: the mark of an orderly stop. */

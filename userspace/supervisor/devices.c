@@ -26,12 +26,17 @@ static uint32_t queues_default(const struct config *cfg)
 	return n < 1 ? 1 : n > QUEUES_MAX ? QUEUES_MAX : (uint32_t)n;
 }
 
+void devices_settings(struct devices *d, const struct config *cfg)
+{
+	d->env.runtime_dir = cfg->runtime_dir;
+	d->env.nbd_socket = cfg->nbd_socket;
+	d->env.deadline_s = (unsigned)((cfg->fill_deadline_ms + 999) / 1000);
+	d->env.queues = queues_default(cfg);
+}
+
 int devices_open(struct devices *d, const struct config *cfg, struct err *err)
 {
-	d->env = (struct attach_env){.runtime_dir = cfg->runtime_dir,
-				     .nbd_socket = cfg->nbd_socket,
-				     .deadline_s = (unsigned)((cfg->fill_deadline_ms + 999) / 1000),
-				     .queues = queues_default(cfg)};
+	devices_settings(d, cfg);
 	return attach_kernel_new(&d->env.kernel, err);
 }
 

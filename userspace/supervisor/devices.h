@@ -33,6 +33,9 @@ struct device_wish {
 int devices_open(struct devices *d, const struct config *cfg, struct err *err);
 void devices_close(struct devices *d);
 
+/* Other settings, for devices attached from now on. */
+void devices_settings(struct devices *d, const struct config *cfg);
+
 /* A device on the export: the one that stands, a dead one brought back, or a new one. *out is valid
  * until the next call. *passed_over says why "auto" did not take the first way (code 0: it did).
  *

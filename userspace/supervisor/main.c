@@ -87,5 +87,5 @@ int main(int argc, char **argv)
 		return 0;
 	if (!log_level_parse(cfg.log_level, &level))
 		log_set_level(level);
-	return supervisor_run(&cfg);
+	return supervisor_run(&cfg, file);
 }

@@ -5,7 +5,7 @@
  * A worker that exits by itself before any was ever ready (no store, bad credentials file) ends
  * cairnd: trying again would only hide the reason.
  */
-#include "supervisor/supervisor.h"
+#include "supervisor/supervisor_impl.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -26,39 +26,13 @@
 
 #include "base/clock.h"
 #include "base/log.h"
-#include "observe/loader.h"
 #include "supervisor/answer.h"
-#include "supervisor/continuity.h"
-#include "supervisor/death.h"
-#include "supervisor/devices.h"
-#include "supervisor/guard.h"
 #include "supervisor/listen.h"
-#include "supervisor/watch.h"
-#include "supervisor/worker_process.h"
+#include "supervisor/supervisor_impl.h"
 #include "worker/sandbox.h"
 
 #define STOP_WAIT_MS 10000
 #define LOG_COST     100 /* of a line that a worker can make us write: ten a second */
-
-struct supervisor {
-	struct config cfg;
-	struct devices devices;
-	struct loader *observer;
-	struct guard guard;
-	struct worker_inheritance in;
-	struct worker_process worker; /* pid 0 = none */
-	struct continuity continuity;
-	struct watch strangers; /* processes that the supervisor before started */
-	int signals, lock;
-	uint64_t started_ns;  /* of this worker */
-	uint64_t restart_ns;  /* when to start the next; 0 = not waiting */
-	uint64_t deadline_ns; /* stopping: SIGKILL then */
-	uint64_t watchdog_ns; /* interval; 0 = none */
-	struct deaths deaths;
-	bool ready, ever_ready, stopping;
-	bool worker_is_stranger; /* no child of ours */
-	int status;		 /* exit status */
-};
 
 /* ---- the worker's life ---- */
 
@@ -89,14 +63,20 @@ static void on_worker_death(struct supervisor *s, int status)
 
 	e.ran_ms = (now - s->started_ns) / NSEC_PER_MSEC;
 	close(s->worker.channel);
+	s->left_pid = s->worker.pid;
+	s->left_ns = now;
 	s->worker = (struct worker_process){.channel = -1};
 	s->ready = false;
 	if (s->stopping)
 		return;
+	devices_worker_died(&s->devices);
+	if (upgrade_follows(s, status))
+		return;
 	ms = deaths_note(&s->deaths, &e);
 	if (is_from_outside(&e))
 		ms = s->deaths.in_a_row = 0;
-	devices_worker_died(&s->devices);
+	if (upgrade_steps_in(s))
+		return;
 	if (!s->ever_ready && WIFEXITED(status)) {
 		s->status = 1;
 		s->stopping = true;
@@ -127,6 +107,8 @@ static void reap(struct supervisor *s)
 	while ((pid = waitpid(-1, &status, WNOHANG)) > 0) {
 		if (pid == s->worker.pid)
 			on_worker_death(s, status);
+		else if (pid == s->replacement.next.pid)
+			upgrade_next_died(s, status);
 		else
 			devices_child_died(&s->devices, pid);
 	}
@@ -140,6 +122,8 @@ static void stop(struct supervisor *s, int signo)
 	sd_notify(0, "STOPPING=1\nSTATUS=detaching devices");
 	s->stopping = true;
 	s->restart_ns = 0;
+	if (s->replacement.next.pid)
+		kill(s->replacement.next.pid, SIGKILL);
 	devices_detach_all(&s->devices); /* while the worker still answers their last reads */
 	if (s->worker.pid)
 		kill(s->worker.pid, SIGTERM);
@@ -148,7 +132,8 @@ static void stop(struct supervisor *s, int signo)
 
 /* ---- requests ---- */
 
-static void answer(struct supervisor *s, const struct supervisor_request *q,
+/* True: the answer comes later. */
+static bool answer(struct supervisor *s, const struct supervisor_request *q,
 		   const struct guard_fds *with, struct supervisor_reply *r, struct answer_fds *fds)
 {
 	static const struct err stopping = {-ESHUTDOWN, "cairnd is stopping"};
@@ -161,11 +146,17 @@ static void answer(struct supervisor *s, const struct supervisor_request *q,
 	} else if (q->op == SUPERVISOR_READY) {
 		s->ready = true;
 		s->ever_ready = true;
+		upgrade_settled(s);
 		r->value[0] = (uint64_t)getpid();
 		r->value[1] = s->continuity.takeovers;
+	} else if (q->op == SUPERVISOR_BEGIN) {
+		upgrade_tell(s, r);
+	} else if (q->op == SUPERVISOR_UPGRADE) {
+		return upgrade_ask(s, q->id, r);
 	} else {
 		answer_request(&s->devices, s->observer, q, r, fds);
 	}
+	return false;
 }
 
 /* Who waits for an answer. */
@@ -227,14 +218,56 @@ static void tell_serving(struct supervisor *s)
 		   s->in.restarts, s->continuity.takeovers);
 }
 
-static void on_request(struct supervisor *s)
+/* Hung up, or not our protocol: either way this worker is no use. */
+static void on_nonsense(struct supervisor *s, struct worker_process *w, int rc, ssize_t len)
+{
+	int status = SIGKILL;
+
+	if (rc != -EPIPE)
+		log_error("supervisor", "the worker sent what is no request", "len=%zd", len);
+	shutdown(w->channel, SHUT_RDWR);
+	if (rc != -EPIPE || w == &s->worker)
+		kill(w->pid, SIGKILL);
+	if (waitpid(w->pid, &status, 0) != w->pid)
+		status = SIGKILL; /* no child of ours */
+	if (w == &s->worker)
+		on_worker_death(s, status);
+	else
+		upgrade_next_died(s, status);
+}
+
+static void serve_request(struct supervisor *s, const struct supervisor_request *q,
+			  const struct guard_fds *with)
+{
+	struct supervisor_reply r = {
+		.magic = SUPERVISOR_MAGIC, .version = SUPERVISOR_VERSION, .id = q->id};
+	struct answer_fds fds;
+	bool later;
+	int rc;
+
+	asker_set(s, &(struct asker){s->worker.channel, q->id});
+	later = answer(s, q, with, &r, &fds);
+	asker_set(s, NULL);
+	if (later)
+		return;
+	write_down(s, 0); /* before the worker has what is new */
+	rc = answer_send(s->worker.channel, &r, &fds);
+	if (rc) {
+		log_warn("supervisor", "the worker takes no reply", "why=\"%s\"", strerror(-rc));
+		guard_charge(&s->guard, LOG_COST, clock_now_ns());
+	}
+	if (q->op == SUPERVISOR_ATTACH && !r.code && !rc)
+		devices_sent(&s->devices, q->name);
+	if (q->op == SUPERVISOR_READY && s->ready)
+		tell_serving(s);
+}
+
+static void on_request(struct supervisor *s, struct worker_process *w)
 {
 	struct supervisor_request q;
-	struct supervisor_reply r = {.magic = SUPERVISOR_MAGIC, .version = SUPERVISOR_VERSION};
-	struct answer_fds fds;
 	struct guard_fds with;
 	uint64_t began_ns = clock_now_ns();
-	ssize_t n = guard_receive(s->worker.channel, &q, &with);
+	ssize_t n = guard_receive(w->channel, &q, &with);
 	int rc;
 
 	if (n == -EAGAIN)
@@ -242,33 +275,15 @@ static void on_request(struct supervisor *s)
 	rc = n > 0 ? supervisor_request_check(&q, (size_t)n) : -EPIPE;
 	if (!rc && q.nfds != with.n)
 		rc = -EBADMSG;
-	if (rc) { /* hung up, or not our protocol: either way this worker is no use */
-		if (rc != -EPIPE)
-			log_error("supervisor", "the worker sent what is no request", "len=%zd", n);
-		guard_release(&with);
-		shutdown(s->worker.channel, SHUT_RDWR);
-		kill(s->worker.pid, SIGKILL);
-		if (waitpid(s->worker.pid, &rc, 0) != s->worker.pid)
-			rc = SIGKILL;
-		on_worker_death(s, rc);
-		return;
-	}
-	r.id = q.id;
-	asker_set(s, &(struct asker){s->worker.channel, q.id});
-	answer(s, &q, &with, &r, &fds);
-	asker_set(s, NULL);
-	write_down(s, 0); /* before the worker has what is new */
+	if (!rc && w == &s->replacement.next && !upgrade_begin(s, &q))
+		rc = -EBADMSG;
+	if (!rc && w == &s->worker)
+		serve_request(s, &q, &with);
 	guard_release(&with);
-	guard_charge_request(&s->guard, &q, began_ns, clock_now_ns());
-	rc = answer_send(s->worker.channel, &r, &fds);
-	if (rc) {
-		log_warn("supervisor", "the worker takes no reply", "why=\"%s\"", strerror(-rc));
-		guard_charge(&s->guard, LOG_COST, clock_now_ns());
-	}
-	if (q.op == SUPERVISOR_ATTACH && !r.code && !rc)
-		devices_sent(&s->devices, q.name);
-	if (q.op == SUPERVISOR_READY && s->ready)
-		tell_serving(s);
+	if (!rc)
+		guard_charge_request(&s->guard, &q, began_ns, clock_now_ns());
+	else
+		on_nonsense(s, w, rc, n);
 }
 
 /* ---- the loop ---- */
@@ -281,7 +296,9 @@ static void on_signal(struct supervisor *s)
 		if (si.ssi_signo == SIGTERM || si.ssi_signo == SIGINT)
 			stop(s, (int)si.ssi_signo);
 		else if (si.ssi_signo == SIGHUP)
-			log_warn("supervisor", "SIGHUP does nothing: settings are read at start",
+			log_warn("supervisor",
+				 "SIGHUP does nothing: settings are read at start and by cairn "
+				 "upgrade",
 				 "%s", "");
 	}
 	reap(s);
@@ -306,6 +323,8 @@ static int wait_ms(struct supervisor *s)
 		at = s->restart_ns;
 	if (s->stopping && s->deadline_ns < at)
 		at = s->deadline_ns;
+	if (s->replacement.next.pid && s->replacement.deadline_ns < at)
+		at = s->replacement.deadline_ns;
 	if (s->watchdog_ns && now + s->watchdog_ns < at)
 		at = now + s->watchdog_ns;
 	if (at == UINT64_MAX)
@@ -321,6 +340,7 @@ static void on_time(struct supervisor *s)
 		sd_notify(0, "WATCHDOG=1");
 	if (s->restart_ns && now >= s->restart_ns)
 		worker_start(s);
+	replacement_on_time(&s->replacement, now, s->worker.pid);
 	if (s->stopping && s->worker.pid && now >= s->deadline_ns) {
 		log_warn("supervisor", "the worker does not end; killing it", "pid=%d",
 			 s->worker.pid);
@@ -337,18 +357,22 @@ static bool reads_worker(const struct supervisor *s)
 static void serve(struct supervisor *s)
 {
 	while (!s->stopping || s->worker.pid) {
-		struct pollfd p[4] = {
+		struct worker_process *next = &s->replacement.next;
+		struct pollfd p[5] = {
 			{.fd = s->signals, .events = POLLIN},
 			{.fd = reads_worker(s) ? s->worker.channel : -1, .events = POLLIN},
 			{.fd = devices_events_fd(&s->devices), .events = POLLIN},
-			{.fd = s->strangers.epoll, .events = POLLIN}};
-		int n = poll(p, 4, wait_ms(s));
+			{.fd = s->strangers.epoll, .events = POLLIN},
+			{.fd = next->pid ? next->channel : -1, .events = POLLIN}};
+		int n = poll(p, 5, wait_ms(s));
 
 		if (n > 0 && (p[0].revents || p[3].revents))
 			on_signal(s);
 		/* the death seen above may have closed the channel */
 		if (n > 0 && p[1].revents && s->worker.pid && p[1].fd == s->worker.channel)
-			on_request(s);
+			on_request(s, &s->worker);
+		if (n > 0 && p[4].revents && next->pid && p[4].fd == next->channel)
+			on_request(s, next);
 		if (n > 0 && p[2].revents)
 			devices_events(&s->devices);
 		on_time(s);
@@ -537,7 +561,7 @@ static void finish(struct supervisor *s)
 	loader_close(s->observer);
 }
 
-int supervisor_run(const struct config *cfg)
+int supervisor_run(const struct config *cfg, const char *file)
 {
 	struct supervisor *s = calloc(1, sizeof(*s));
 	struct err err = {0};
@@ -548,6 +572,7 @@ int supervisor_run(const struct config *cfg)
 	s->cfg = *cfg;
 	s->in = (struct worker_inheritance){
 		.nbd_listen = -1, .control_listen = -1, .exports_memfd = -1, .crash_memfd = -1};
+	upgrade_init(s, file);
 	s->worker.channel = s->signals = s->lock = -1;
 	s->strangers.epoll = s->continuity.fd = -1;
 	log_set_name("cairnd");

@@ -5,8 +5,9 @@
 
 #include "base/config.h"
 
-/* Serve until SIGTERM or SIGINT; returns the exit status (1: could not start, and why is logged).
+/* Serve until SIGTERM or SIGINT. @cfg is what @file (NULL = defaults) says; an upgrade reads it
+ * again. Returns the exit status (1: could not start, and why is logged).
  */
-int supervisor_run(const struct config *cfg);
+int supervisor_run(const struct config *cfg, const char *file);
 
 #endif

@@ -65,7 +65,8 @@ static void worker_exec(const struct config *cfg, const struct worker_inheritanc
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
 	/* the folder: for whoever looks at the process, which may outlive us */
-	execl("/proc/self/exe", "cairnd", "--worker", cfg->runtime_dir, (char *)NULL);
+	execl(in->program && in->program[0] ? in->program : "/proc/self/exe", "cairnd", "--worker",
+	      cfg->runtime_dir, (char *)NULL);
 	_exit(127);
 }
 

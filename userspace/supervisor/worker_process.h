@@ -1,6 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Starting a worker: cairnd again, as /proc/self/exe --worker, with what it inherits at fixed
- * descriptors. */
+/* Starting a worker: cairnd --worker, with what it inherits at fixed descriptors. */
 #ifndef SUPERVISOR_WORKER_PROCESS_H
 #define SUPERVISOR_WORKER_PROCESS_H
 
@@ -18,7 +17,8 @@ struct worker_process {
 struct worker_inheritance {
 	int nbd_listen, control_listen, exports_memfd, crash_memfd;
 	struct worker_user user;
-	unsigned restarts; /* told to the worker as $CAIRN_WORKER_RESTARTS */
+	unsigned restarts;   /* told to the worker as $CAIRN_WORKER_RESTARTS */
+	const char *program; /* NULL or "" = our own, also when its file was replaced */
 };
 
 int worker_spawn(const struct config *cfg, const struct worker_inheritance *in,

@@ -390,6 +390,9 @@ void exports_status(struct exports *x, struct worker_status *out)
 	snprintf(out->event_loop, sizeof(out->event_loop), "%s", x->event_loop);
 	out->uptime_ms = (clock_now_ns() - x->started_ns) / NSEC_PER_MSEC;
 	out->rss_bytes = resident_bytes();
+	out->before_pid = x->before_pid;
+	out->before_planned = x->before_planned;
+	out->gap_ms = x->gap_ms;
 }
 
 /* Of the blocks of extents [first, end): how many of 64 are ready. */
@@ -468,19 +471,23 @@ static void directory_list(struct nbd_directory *d, bool (*fn)(void *, const cha
 	pthread_mutex_unlock(&x->lock);
 }
 
-int exports_init(struct exports *x, const struct config *cfg, struct store *store,
-		 struct fill *fill, int roster_fd, int secrets_fd, struct err *err)
+void exports_set_store(struct exports *x, struct store *store)
+{
+	x->store = store;
+	x->opener.store = store;
+}
+
+int exports_init(struct exports *x, const struct config *cfg, struct fill *fill, int roster_fd,
+		 int secrets_fd, struct err *err)
 {
 	memset(x, 0, sizeof(*x));
 	pthread_mutex_init(&x->lock, NULL);
 	x->cfg = cfg;
-	x->store = store;
 	x->fill = fill;
 	x->roster_fd = roster_fd;
 	x->started_ns = clock_now_ns();
 	x->directory.find = directory_find;
 	x->directory.list = directory_list;
-	x->opener.store = store;
 	x->opener.fill = fill;
 	return opener_init(&x->opener, cfg, secrets_fd, err);
 }

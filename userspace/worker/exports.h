@@ -54,6 +54,10 @@ struct worker_status {
 	char event_loop[16];
 	uint64_t uptime_ms;
 	uint64_t rss_bytes;
+	/* The worker before this one; 0 = none. gap_ms: from when it was told to let go (planned),
+	 * or was found dead, until this one had the connections of all devices. */
+	uint64_t before_pid, gap_ms;
+	bool before_planned;
 };
 
 /* Open the image at @url and serve it as @name ("" = a name made from the URL). The same URL under

@@ -26,12 +26,16 @@ struct exports {
 	struct reopening *reopening; /* of the roster, not open yet; NULL = none */
 	int roster_fd;
 	uint64_t started_ns;
+	uint64_t before_pid, gap_ms; /* the worker before, worker_status */
+	bool before_planned;
 	char event_loop[16];
 };
 
-/* @roster_fd: where the table is kept for a successor, or -1. @secrets_fd: of worker/secrets.h. */
-int exports_init(struct exports *x, const struct config *cfg, struct store *store,
-		 struct fill *fill, int roster_fd, int secrets_fd, struct err *err);
+/* @roster_fd: where the table is kept for a successor, or -1. @secrets_fd: of worker/secrets.h. The
+ * store is set before the first export. */
+int exports_init(struct exports *x, const struct config *cfg, struct fill *fill, int roster_fd,
+		 int secrets_fd, struct err *err);
+void exports_set_store(struct exports *x, struct store *store);
 
 /* For reopening (worker/reopen.h). The first three under the lock. */
 struct volume *exports_volume(struct exports *x, const char *name); /* or NULL */

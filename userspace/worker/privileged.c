@@ -229,6 +229,30 @@ int privileged_detach(int fd, const char *export_name, bool force, struct err *e
 	return rc ? rc : ask(fd, &q, &reply, NULL, err);
 }
 
+int privileged_begin(int fd, struct privileged_before *out, struct err *err)
+{
+	struct supervisor_request q = {.op = SUPERVISOR_BEGIN};
+	struct supervisor_reply reply;
+	int rc = ask(fd, &q, &reply, NULL, err);
+
+	if (!rc)
+		*out = (struct privileged_before){.left_ns = reply.value[0],
+						  .pid = reply.value[1],
+						  .planned = reply.value[2]};
+	return rc;
+}
+
+int privileged_upgrade(int fd, uint64_t *next, struct err *err)
+{
+	struct supervisor_request q = {.op = SUPERVISOR_UPGRADE};
+	struct supervisor_reply reply;
+	int rc = ask(fd, &q, &reply, NULL, err);
+
+	if (!rc)
+		*next = reply.value[0];
+	return rc;
+}
+
 int privileged_ready(int fd, struct err *err)
 {
 	struct supervisor_request q = {.op = SUPERVISOR_READY};

@@ -56,6 +56,19 @@ int privileged_attach(int fd, struct privileged_device *d, struct err *err);
 /* Take it away. -EBUSY: mounted or open (the text says by whom), unless @force. -ENOENT. */
 int privileged_detach(int fd, const char *export_name, bool force, struct err *err);
 
+/* Ready but for the store and the exports: returns when no other worker has them. */
+struct privileged_before {
+	uint64_t left_ns; /* CLOCK_MONOTONIC: when the worker before was told to let go, or ended */
+	uint64_t pid;	  /* of it; 0 = there was none */
+	bool planned;
+};
+int privileged_begin(int fd, struct privileged_before *out, struct err *err);
+
+/* Have another worker take this one's place, with the program and the settings on disk: *next is
+ * its process, and this one is about to be told to let go. An error names what is wrong with them,
+ * and changes nothing. */
+int privileged_upgrade(int fd, uint64_t *next, struct err *err);
+
 /* Serving. */
 int privileged_ready(int fd, struct err *err);
 

@@ -12,6 +12,7 @@
 #include <sys/signalfd.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/log.h"
 #include "control/api_observe.h"
 #include "control/control.h"
@@ -23,6 +24,8 @@
 #include "worker/rejoin.h"
 #include "worker/reopen.h"
 #include "worker/sandbox.h"
+
+#define RELEASE_MS 50 /* for replies that are under way; the rest the next worker gives */
 
 struct worker {
 	const struct config *cfg;
@@ -156,44 +159,77 @@ static void tune_devices(struct worker *w)
 	free(e);
 }
 
-static int worker_start(struct worker *w, struct err *err)
+/* All that can be made while another worker still serves; a setting that is wrong shows here. */
+static int worker_prepare(struct worker *w, struct err *err)
 {
-	char why[300];
-	int rc = store_open(w->cfg->store_path, w->cfg->store_size, &w->store, err);
+	int rc = start_fill(w, err);
 
 	if (!rc)
-		rc = start_fill(w, err);
-	if (!rc)
-		rc = exports_init(&w->exports, w->cfg, w->store, w->fill, w->fds->exports_memfd,
+		rc = exports_init(&w->exports, w->cfg, w->fill, w->fds->exports_memfd,
 				  w->fds->secrets_memfd, err);
 	if (rc)
 		return rc;
 	w->have_exports = true;
-	rc = probe_loop(w, err);
+	return probe_loop(w, err);
+}
+
+/* From the store to the connections of the devices, on which readers wait. */
+static int worker_take_over(struct worker *w, const struct privileged_before *b, struct err *err)
+{
+	int rc = store_open(w->cfg->store_path, w->cfg->store_size, &w->store, err);
+
 	if (rc)
 		return rc;
-	snprintf(why, sizeof(why), "loop=%s threads=%u", w->exports.event_loop,
-		 data_threads(w->cfg));
+	exports_set_store(&w->exports, w->store);
+	exports_reopen(&w->exports);
+	rc = adopter_start(&w->exports, w->fds->supervisor, &w->adopter, err);
+	if (!rc)
+		rc = start_server(w, err);
+	if (rc)
+		return rc;
+	adopter_take_over(w->adopter);
+	w->exports.before_pid = b->pid;
+	w->exports.before_planned = b->planned;
+	if (b->pid)
+		w->exports.gap_ms = (clock_now_ns() - b->left_ns) / NSEC_PER_MSEC;
+	return 0;
+}
+
+static int worker_start(struct worker *w, struct err *err)
+{
+	struct privileged_before before;
+	int rc = worker_prepare(w, err);
+
+	if (!rc)
+		rc = privileged_begin(w->fds->supervisor, &before, err);
+	if (!rc)
+		rc = worker_take_over(w, &before, err);
+	if (rc)
+		return rc;
 	w->view = view_start(w->fds->supervisor);
 	if (!w->view)
 		return err_set(err, -ENOMEM, "out of memory");
 	w->exports.view = w->view;
-	exports_reopen(&w->exports);
 	w->tuner = tuner_new(w->view, w->fds->supervisor, store_path(w->store));
 	if (!w->tuner)
 		return err_set(err, -ENOMEM, "out of memory");
-	rc = adopter_start(&w->exports, w->fds->supervisor, &w->adopter, err);
+	rc = control_start(w->fds->control_listen, w->cfg->metrics_listen, &w->exports, w->tuner,
+			   w->fds->supervisor, w->cfg->nbd_socket, &w->control, err);
 	if (!rc)
-		rc = start_server(w, err);
-	if (!rc)
-		adopter_take_over(w->adopter);
-	if (!rc)
-		rc = control_start(w->fds->control_listen, w->cfg->metrics_listen, &w->exports,
-				   w->tuner, w->fds->supervisor, w->cfg->nbd_socket, &w->control,
-				   err);
-	if (!rc)
-		log_info("worker", "serving", "%s", why);
+		log_info("worker", "serving", "loop=%s threads=%u gap_ms=%llu",
+			 w->exports.event_loop, data_threads(w->cfg),
+			 (unsigned long long)w->exports.gap_ms);
 	return rc;
+}
+
+/* Let go of everything for the next worker, which waits for our end: no thread is joined, and
+ * nothing is freed. */
+static void worker_release(struct worker *w)
+{
+	log_info("worker", "letting go for another worker", "%s", "");
+	nbd_server_release(w->server, RELEASE_MS);
+	store_leave(w->store);
+	_exit(0);
 }
 
 static void worker_stop(struct worker *w)
@@ -218,7 +254,7 @@ static void worker_stop(struct worker *w)
 		store_close(w->store);
 }
 
-static void wait_for_signal(void)
+static int wait_for_signal(void)
 {
 	sigset_t set;
 	int sig;
@@ -226,9 +262,10 @@ static void wait_for_signal(void)
 	sigemptyset(&set);
 	sigaddset(&set, SIGTERM);
 	sigaddset(&set, SIGINT);
+	sigaddset(&set, SIGUSR1);
 	while (sigwait(&set, &sig) != 0)
 		;
-	log_info("worker", "stopping", "signal=%d", sig);
+	return sig;
 }
 
 int worker_main(const struct config *cfg, const struct worker_fds *fds)
@@ -236,11 +273,12 @@ int worker_main(const struct config *cfg, const struct worker_fds *fds)
 	struct worker w = {.cfg = cfg, .fds = fds, .loop_kind = loop_kind_of(cfg)};
 	struct err err = {0};
 	sigset_t set;
-	int rc;
+	int rc, sig;
 
 	sigemptyset(&set);
 	sigaddset(&set, SIGTERM);
 	sigaddset(&set, SIGINT);
+	sigaddset(&set, SIGUSR1);
 	sigprocmask(SIG_BLOCK, &set, NULL); /* threads inherit it: only this one takes them */
 	signal(SIGPIPE, SIG_IGN);
 	log_set_name("worker");
@@ -258,7 +296,10 @@ int worker_main(const struct config *cfg, const struct worker_fds *fds)
 	if (!rc) {
 		reopening_start(&w.exports, w.adopter);
 		tune_devices(&w);
-		wait_for_signal();
+		sig = wait_for_signal();
+		if (sig == SIGUSR1)
+			worker_release(&w);
+		log_info("worker", "stopping", "signal=%d", sig);
 	}
 	worker_stop(&w);
 	return rc ? 1 : 0;

@@ -16,8 +16,10 @@ struct worker_fds {
 	int secrets_memfd;  /* of worker/secrets.h, which closes it */
 };
 
-/* Serve until SIGTERM; returns the exit status. In this order: reopen the exports of the roster,
- * start NBD and control, then privileged_ready(): the supervisor brings devices back upon it.
+/* Serve until SIGTERM; returns the exit status. In this order: prepare what needs neither store nor
+ * exports, privileged_begin(), reopen the exports of the roster, start NBD and take the devices'
+ * connections, start control, then privileged_ready(). Upon SIGUSR1 let go of all of it for the
+ * next worker, and end.
  * An exit with a status before the first ready ends cairnd; later it is a death like any other.
  * $CAIRN_WORKER_RESTARTS tells how many workers came before. */
 int worker_main(const struct config *cfg, const struct worker_fds *fds);
