@@ -107,6 +107,12 @@ int privileged_detach(int fd, const char *export_name, bool force, struct err *e
 	return err_set(err, -EIO, "not asked for here");
 }
 
+int privileged_upgrade(int fd, uint64_t *next, struct err *err)
+{
+	(void)fd, (void)next;
+	return err_set(err, -EIO, "not asked for here");
+}
+
 int privileged_read_ahead(int fd, const char *export_name, uint64_t kb, uint64_t *now,
 			  struct err *err)
 {
