@@ -69,7 +69,9 @@ static struct tcp_count counters(const struct world *w)
 static struct nbd_request request(uint64_t n)
 {
 	return (struct nbd_request){
-		.type = n % 7 == 6 ? NBD_CMD_CACHE : NBD_CMD_READ,
+		.type = n % 7 == 6    ? NBD_CMD_CACHE
+			: n % 13 == 1 ? NBD_CMD_TRIM
+				      : NBD_CMD_READ,
 		.cookie = n * 0x0101010101010101ULL + 1,
 		.off = n * 4096,
 		.len = n % 11 == 10 ? 0 : (uint32_t)(n % 5 * 1000 + 1),
@@ -138,6 +140,8 @@ static void answer(struct server *s, uint32_t request_n, uint32_t error)
 	struct world *w = s->world;
 	uint64_t at = w->nreplies ? w->replies[w->nreplies - 1].end : 0;
 
+	if (s->taken[request_n].type == NBD_CMD_TRIM)
+		error = NBD_EPERM;
 	w->replies[w->nreplies].request = request_n;
 	w->replies[w->nreplies].error = error;
 	w->replies[w->nreplies].end = at + nbd_reply_len(&s->taken[request_n], terms_of(w), error);
@@ -240,25 +244,22 @@ static void mark_answered(const struct world *w, struct ledger_cut *cut)
 	assert_true(at >= w->sent);
 }
 
-/* The copy @w of a world tells exactly what is left to do. */
-static void assert_exact(struct world *w)
+static void assert_taken_up(struct world *w, const struct ledger_cut *want)
 {
 	struct tcp_count now = counters(w);
-	struct ledger_cut want, cut;
 	struct ledger_writer writer;
+	struct ledger_cut cut;
 	struct nbd_request r;
-	uint64_t n = 0, whole = w->received / LEDGER_REQUEST_LEN;
 
-	mark_answered(w, &want);
 	assert_int_equal(ledger_take_up(&writer, &w->ledger, &now, SIZE, &cut), 0);
 	assert_true(ledger_sent(&writer, &cut) == w->sent);
-	assert_int_equal(cut.is, want.is);
+	assert_int_equal(cut.is, want->is);
 	if (cut.is) {
-		same_request(&cut.request, &want.request);
-		assert_int_equal(cut.error, want.error);
-		assert_true(cut.skip == want.skip);
+		same_request(&cut.request, &want->request);
+		assert_int_equal(cut.error, want->error);
+		assert_true(cut.skip == want->skip);
 	}
-	for (; n < whole; n++) {
+	for (uint64_t n = 0; n < w->received / LEDGER_REQUEST_LEN; n++) {
 		struct nbd_request is = request(n);
 
 		if (answered[n])
@@ -268,6 +269,17 @@ static void assert_exact(struct world *w)
 		ledger_served(&writer);
 	}
 	assert_int_equal(ledger_next(&writer, &r), -EAGAIN);
+}
+
+/* The copy @w of a world tells exactly what is left to do, also to the next successor after one
+ * that took all requests and did no more. */
+static void assert_exact(struct world *w)
+{
+	struct ledger_cut want;
+
+	mark_answered(w, &want);
+	assert_taken_up(w, &want);
+	assert_taken_up(w, &want);
 }
 
 /* Instructions that @child, stopped, executed until its end; each state it left is exact. */
