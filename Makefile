@@ -142,7 +142,7 @@ $(BUILD)/faults/%.so: tests/faults/%.c
 # as random as vm.mmap_rnd_bits above 28 makes them, so they are made plain where that is allowed.
 TSAN := -O1 -g -fsanitize=thread -fno-omit-frame-pointer
 TSAN_TESTS := $(patsubst tests/unit/%.c,$(BUILD)/tsan/%,$(wildcard $(addprefix tests/unit/test_, \
-              loop*.c store.c fill.c nbd_server.c nbd_adopt.c token.c bearer.c view.c)))
+              loop*.c store.c fill.c nbd_server.c nbd_adopt.c nbd_link.c token.c bearer.c view.c)))
 $(BUILD)/tsan/%.o: %.c
 	$(call say,TSAN,$<)
 	$(Q)mkdir -p $(@D)

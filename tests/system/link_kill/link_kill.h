@@ -12,7 +12,7 @@
 #define IMAGE_LEN     (16U << 20)
 #define WINDOW	      8u	   /* requests in flight */
 #define READ_MAX      (256U << 10) /* bytes */
-#define SOCKET_BUFFER (64 << 10)   /* small, so that replies leave in parts */
+#define SOCKET_BUFFER (200 << 10)   /* small, so that replies leave in parts */
 
 struct tally { /* shared by all */
 	_Atomic uint64_t reads, wrong, failed;
