@@ -288,6 +288,13 @@ bench-observe: all $(BUILD)/bench/cachedread
 # AF_UNIX against loopback TCP, with the server of the hand-over test
 bench-handover: $(BUILD)/vm/bin/handover
 	$(Q)$< bench 1
-.PHONY: bench bench-build bench-check bench-observe bench-handover
+# A link with a ledger against one without, in turns
+$(BUILD)/bench/ledger: $(BUILD)/obj/tests/bench/ledger/ledger.o $(BUILD)/obj/libcairn.a
+	$(call say,LINK,$@)
+	$(Q)mkdir -p $(@D)
+	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(PKG_LIBS)
+bench-ledger: $(BUILD)/bench/ledger
+	$(Q)$<
+.PHONY: bench bench-build bench-check bench-observe bench-handover bench-ledger
 
 -include $(shell find $(BUILD) -path $(BUILD)/deb -prune -o -name '*.d' -type f -print 2>/dev/null)
