@@ -54,6 +54,19 @@ that_the_capabilities_that_the_unit_leaves_are_enough_for_a_worker() {
 	pid_gone "$w" || fail "the worker outlived the supervisor"
 }
 
+# A supervisor that was killed finds its worker and its descriptors again, however often.
+that_the_unit_keeps_what_a_killed_supervisor_leaves() {
+	local all line
+	all=$(grep -vE '^ *#' "$T/cairnd.service")
+	# NotifyAccess=main, which the store needs, comes with Type=notify
+	for line in Type=notify KillMode=process Restart=on-failure StartLimitIntervalSec=0 RuntimeDirectoryPreserve=yes; do
+		grep -qx "$line" <<<"$all" || fail "the unit has no $line"
+	done
+	# two descriptors a connection, 8 connections a device at most by default, a thousand devices
+	[ "$(sed -n 's/^FileDescriptorStoreMax=//p' <<<"$all")" -ge 16000 ] || fail "the store is too small"
+	refute grep -E '^(FileDescriptorStorePreserve=no|NotifyAccess=none|ExecStopPost=)' <<<"$all"
+}
+
 that_users_and_folders_are_made_as_the_configuration_says() {
 	local root=$T/root
 	need_root
