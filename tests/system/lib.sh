@@ -281,7 +281,9 @@ cairnd_config() {
 
 # The daemon itself answers, and not only a worker that its predecessor left.
 cairnd_is_up() {
-	[ "$(D=$1 cairn status --json 2>/dev/null | jq .supervisor.pid)" = "$(cat "$T/d/$1/pid")" ]
+	local pid
+	pid=$(D=$1 cairn status --json 2>/dev/null | jq .supervisor.pid)
+	[ -n "$pid" ] && [ "$pid" = "$(cat "$T/d/$1/pid")" ]
 }
 
 # Starts the daemon NAME with the configuration it has. Extra words stand before it (setpriv ...).

@@ -131,6 +131,41 @@ that_a_worker_that_does_not_answer_is_replaced() {
 	assert_nothing_left
 }
 
+# A daemon under a stand-in for systemd: its pid is in the same place, and it is started again.
+managed_start() {
+	cairnd_config "$1"
+	setsid "$ROOT/tests/system/fdstore.py" "$T/d/$1" "$CAIRND" -c "$T/d/$1/cairnd.ini" >>"$T/d/$1/log" 2>&1 </dev/null &
+	echo $! >"$T/d/$1/manager"
+	disown $!
+	wait_until 30 cairnd_is_up "$1" || fail "it does not start"
+}
+managed_is_up_again() { [ "$(cat "$T/d/$D/starts")" = "$1" ] && cairnd_is_up "$D"; }
+
+that_under_systemd_the_death_of_both_at_once_costs_no_read() {
+	need_device
+	need_filesystem erofs
+	local dev n=1
+	D=s
+	managed_start s
+	cairn mount "$U/fs" "$MNT" --name fs
+	dev=$(image fs .device)
+	load_start "$dev" "$T/fs"
+	for n in 2 3 4; do
+		kill -KILL "$(supervisor_pid)" "$(worker_pid)"
+		wait_until 30 managed_is_up_again $n || fail "not up for the ${n}th time"
+		load_goes_on
+	done
+	drop_caches
+	diff -r "$T/tree" "$MNT"
+	load_stop
+	assert_eq "$(image fs .device)" "$dev" "the device"
+	cairn umount "$MNT"
+	kill -TERM "$(cat "$T/d/s/manager")"
+	wait_until 30 pid_gone "$(cat "$T/d/s/manager")" || fail "it does not stop"
+	assert_eq "$(cat "$T/d/s/ended") $(cat "$T/d/s/stored")" "0 0" "exit status and descriptors left in the store"
+	assert_nothing_left
+}
+
 that_a_clean_stop_leaves_nothing_to_follow() {
 	cairn export "$U/img" --name img >/dev/null
 	cairnd_stop

@@ -93,6 +93,13 @@ int process_open(const struct process *p)
 	return -ESRCH;
 }
 
+bool process_is_child(pid_t pid)
+{
+	siginfo_t info;
+
+	return waitid(P_PID, (id_t)pid, &info, WEXITED | WNOHANG | WNOWAIT) == 0;
+}
+
 bool process_ends(const struct process *p, int ms)
 {
 	struct pollfd poller = {.events = POLLIN};

@@ -31,6 +31,9 @@ bool process_is(const struct process *p);
  * caller's. -ESRCH: there is none, or its pid is another's. */
 int process_open(const struct process *p);
 
+/* It is ours to wait for. */
+bool process_is_child(pid_t pid);
+
 /* True once it has ended; waits at most @ms. A child is reaped. */
 bool process_ends(const struct process *p, int ms);
 

@@ -17,6 +17,7 @@
 
 #define HELLO_WAIT_MS 5000
 #define KILL_WAIT_MS  5000
+#define EXECVE_ENV    "CAIRN_EXECVE"
 #define FDS_FIXED     4 /* beside links and ledgers */
 
 const char *continuity_way_name(enum continuity_way way)
@@ -64,13 +65,22 @@ static bool record_find(struct continuity *c)
 	return false;
 }
 
-static bool is_after_execve(void)
+/* $CAIRN_EXECVE: "PID LOCK", of this process and the number of its lock. */
+static bool is_after_execve(int *lock)
 {
-	const char *pid = getenv("CAIRN_EXECVE");
-	bool is = pid && atoi(pid) == getpid();
+	const char *text = getenv(EXECVE_ENV);
+	int pid;
 
-	unsetenv("CAIRN_EXECVE");
-	return is;
+	return text && sscanf(text, "%d %d", &pid, lock) == 2 && pid == getpid();
+}
+
+int continuity_lock(void)
+{
+	int fd;
+
+	if (!is_after_execve(&fd) || fcntl(fd, F_SETFD, FD_CLOEXEC))
+		return -1;
+	return fd;
 }
 
 static void worker_kill(const struct process *w)
@@ -101,8 +111,11 @@ static void worker_hear(struct continuity *c, const struct config *cfg)
 
 int continuity_open(struct continuity *c, const struct config *cfg, struct err *err)
 {
-	bool execve = is_after_execve(), lives;
+	bool execve, lives;
+	int lock;
 
+	execve = is_after_execve(&lock);
+	unsetenv(EXECVE_ENV);
 	*c = (struct continuity){.channel = -1};
 	if (execve)
 		inherited_add_open(&c->pool, 3);
@@ -323,15 +336,15 @@ static uint64_t signature(const struct state *s)
 	return h;
 }
 
-static void store(struct continuity *c, const struct continuity_now *now)
+/* Descriptors that a successor can't open by itself; the caller frees. */
+static int *fds_held(const struct continuity_now *now, size_t *count)
 {
 	const struct devices *d = now->devices;
 	size_t n = 0;
-	int *fds =
-		c->store.on ? calloc(d->n * 2 * ATTACH_LINKS_MAX + FDS_FIXED, sizeof(int)) : NULL;
+	int *fds = calloc(d->n * 2 * ATTACH_LINKS_MAX + FDS_FIXED, sizeof(int));
 
 	if (!fds)
-		return;
+		return NULL;
 	fds[n++] = now->in->control_listen;
 	fds[n++] = now->in->nbd_listen;
 	fds[n++] = now->worker->channel;
@@ -344,7 +357,17 @@ static void store(struct continuity *c, const struct continuity_now *now)
 		memcpy(fds + n, a->ledgers, a->nlinks * sizeof(int));
 		n += a->nlinks;
 	}
-	fdstore_sync(&c->store, fds, n);
+	*count = n;
+	return fds;
+}
+
+static void store(struct continuity *c, const struct continuity_now *now)
+{
+	size_t n;
+	int *fds = c->store.on ? fds_held(now, &n) : NULL;
+
+	if (fds)
+		fdstore_sync(&c->store, fds, n);
 	free(fds);
 }
 
@@ -366,6 +389,38 @@ void continuity_save(struct continuity *c, const struct continuity_now *now)
 		log_error("supervisor", "can't write down what a successor needs", "why=\"%s\"",
 			  strerror(-rc));
 	state_clear(&s);
+}
+
+static void fds_pass(const int *fds, size_t n, int lock, bool pass)
+{
+	int flag = pass ? 0 : FD_CLOEXEC;
+
+	fcntl(lock, F_SETFD, flag);
+	for (size_t i = 0; i < n; i++)
+		if (fds[i] >= 0)
+			fcntl(fds[i], F_SETFD, flag);
+}
+
+int continuity_execve(struct continuity *c, const struct continuity_now *now, int lock,
+		      const char *program, const char *file, struct err *err)
+{
+	char *with[] = {"cairnd", "-c", (char *)file, NULL}, *without[] = {"cairnd", NULL};
+	char env[32];
+	size_t n;
+	int *fds = fds_held(now, &n), rc;
+
+	if (!fds)
+		return err_set(err, -ENOMEM, "out of memory");
+	continuity_save(c, now);
+	snprintf(env, sizeof(env), "%d %d", getpid(), lock);
+	setenv(EXECVE_ENV, env, 1);
+	fds_pass(fds, n, lock, true);
+	execv(program, file ? with : without);
+	rc = err_set(err, -errno, "%s: %s", program, strerror(errno));
+	fds_pass(fds, n, lock, false);
+	unsetenv(EXECVE_ENV);
+	free(fds);
+	return rc;
 }
 
 void continuity_close(struct continuity *c, const struct config *cfg, bool clean)

@@ -73,6 +73,15 @@ bool continuity_worker(struct continuity *c, struct worker_process *out);
 /* The start is over: what nobody took is closed. */
 void continuity_begun(struct continuity *c);
 
+/* Become @program with the settings of @file (NULL = defaults), which follows this supervisor in
+ * the same process with all that it holds, @lock too. Returns only when that failed, with nothing
+ * changed. */
+int continuity_execve(struct continuity *c, const struct continuity_now *now, int lock,
+		      const char *program, const char *file, struct err *err);
+
+/* The lock that came through an execve, close-on-exec again; -1: none did. */
+int continuity_lock(void);
+
 /* Write down what changed; nothing when nothing did. What fails is logged. */
 void continuity_save(struct continuity *c, const struct continuity_now *now);
 

@@ -416,6 +416,9 @@ static int runtime_claim(struct supervisor *s, struct err *err)
 	strcpy(s->cfg.runtime_dir, real);
 	free(real);
 	snprintf(path, sizeof(path), "%s/cairnd.lock", s->cfg.runtime_dir);
+	s->lock = continuity_lock();
+	if (s->lock >= 0)
+		return 0;
 	s->lock = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
 	if (s->lock < 0)
 		return err_set(err, -errno, "%s: %s", path, strerror(errno));
@@ -453,7 +456,7 @@ static void worker_begin(struct supervisor *s)
 	}
 	s->ready = true;
 	s->started_ns = clock_now_ns();
-	s->worker_is_stranger = s->continuity.way != CONTINUITY_EXECVE;
+	s->worker_is_stranger = !process_is_child(s->worker.pid);
 	if (s->worker_is_stranger)
 		watch_add(&s->strangers, &before->worker);
 	tell_serving(s);
@@ -526,10 +529,10 @@ static int start(struct supervisor *s, struct err *err)
 	file_limit_raise();
 	continuity_devices(&s->continuity, &s->devices);
 	attach_sweep(&s->devices.env, s->devices.list, s->devices.n);
-	for (size_t i = 0; s->continuity.way != CONTINUITY_EXECVE && i < s->devices.n; i++) {
+	for (size_t i = 0; i < s->devices.n; i++) {
 		const struct attachment *a = &s->devices.list[i];
 
-		if (a->pid)
+		if (a->pid && !process_is_child(a->pid))
 			watch_add(&s->strangers, &(struct process){a->pid, a->pid_started});
 	}
 	worker_begin(s);
