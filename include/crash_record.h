@@ -151,6 +151,12 @@ static inline int crash_is_own_fault(const struct crash_death *d)
 	return d->cause <= CRASH_ABORT && !d->from_outside;
 }
 
+/* Deaths that say nothing of how the next worker will fare. */
+static inline int crash_is_from_outside(const struct crash_death *d)
+{
+	return d->cause == CRASH_KILL || d->from_outside;
+}
+
 /* What a poison can be made of. */
 static inline int crash_is_blamable(const struct crash_doing *d)
 {

@@ -127,26 +127,25 @@ that_an_extent_whose_fill_killed_two_workers_is_not_filled_again() {
 }
 has_refused() { [ "$(status '.crashes.refused | length')" = 1 ]; }
 
-that_a_worker_killed_from_outside_again_and_again_blames_nothing() {
+that_a_worker_killed_from_outside_ten_times_blames_nothing_and_comes_back_at_once() {
 	local n w
 	D=kill
 	cairnd_start kill
 	U=$(uri "file://$T/img" --name img)
-	for n in 1 2 3 4 5; do
-		assert_bytes $AT 4096
+	for n in 1 2 3 4 5 6 7 8 9 10; do
+		nbd_read "$U" $AT 4096 >/dev/null 2>&1 &
 		w=$(worker_pid)
-		kill -"$([ "$n" = 2 ] && echo SEGV || echo KILL)" "$w"
+		kill -"$([ "$n" = 8 ] && echo SEGV || echo KILL)" "$w"
+		wait $! || true # it may have been in the middle
 		wait_until 30 restarts_are "$n" || fail "no worker after $n deaths"
 	done
 	assert_bytes $AT 4096
 	assert_eq "$(status '.crashes.refused | length')" 0 "requests refused"
-	assert_eq "$(status '.crashes.last.cause')" kill "cause of the last death"
+	assert_eq "$(status '.crashes.by_cause | "\(.kill) \(.segv)"')" "9 1" "deaths by cause"
 	assert_says "$(cairn status)" 'killed \(SIGKILL\); by whom is not known'
 	assert_says "$(cairn status --crashes)" 'Segmentation fault, sent by another process'
-	assert_eq "$(status .crashes.loop)" true "a crash loop"
-	assert_says "$(cairn status)" 'crash loop: 5 deaths in a row'
-	assert_eq "$(sed -nE 's/.*dies again and again.*next_start_ms=([0-9]+).*/\1/p' "$T/d/kill/log" | xargs)" \
-		"200 400 800" "waits, in milliseconds"
+	assert_eq "$(status .crashes.loop)" false "a crash loop"
+	refute grep -q 'dies again and again' "$T/d/kill/log"
 	cairnd_stop
 }
 
@@ -162,6 +161,9 @@ that_a_worker_that_crashes_at_its_start_is_tried_until_it_does_not() {
 	wait
 	assert_le 5 "$(restarts)" "restarts"
 	assert_eq "$(status .crashes.loop)" true "a crash loop"
+	assert_says "$(cairn status)" 'crash loop: [5-9] deaths in a row'
+	assert_eq "$(sed -nE 's/.*dies again and again.*next_start_ms=([0-9]+).*/\1/p' "$T/d/start/log" | head -n 3 | xargs)" \
+		"200 400 800" "waits, in milliseconds"
 	assert_bytes 0 4096
 	cairnd_stop
 }

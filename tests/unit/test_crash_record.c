@@ -178,6 +178,25 @@ static void a_death_that_was_told_in_part_is_not_believed(void **state)
 	assert_int_equal(d.doing.what, CRASH_IDLE);
 }
 
+static void of_a_worker_that_is_not_our_child_its_own_word_counts(void **state)
+{
+	struct crash_end e = {.pid = PID, .status = SIGKILL, .status_is_guess = true};
+	struct crash_death d;
+
+	(void)state;
+	area_of_death(SIGBUS, request(CRASH_READ, "image-aa", 0, 512));
+	crash_record_end(rec, &e, &d);
+	assert_int_equal(d.cause, CRASH_BUS);
+	assert_int_equal(d.doing.what, CRASH_READ);
+	area_of_death(0x7f, request(CRASH_READ, "image-aa", 0, 512)); /* nonsense */
+	crash_record_end(rec, &e, &d);
+	assert_int_equal(d.cause, CRASH_KILL);
+	area_of_death(SIGBUS, request(CRASH_READ, "image-aa", 0, 512))->state = CRASH_ALIVE;
+	crash_record_end(rec, &e, &d);
+	assert_int_equal(d.cause, CRASH_KILL);
+	assert_true(crash_is_from_outside(&d));
+}
+
 static void the_last_eight_deaths_are_kept_the_newest_first(void **state)
 {
 	static struct crash_death_view v[CRASH_DEATHS];
@@ -425,6 +444,7 @@ int main(void)
 		T(each_way_to_die_has_its_cause),
 		T(what_a_handler_told_of_another_signal_is_not_this_death),
 		T(a_death_that_was_told_in_part_is_not_believed),
+		T(of_a_worker_that_is_not_our_child_its_own_word_counts),
 		T(the_last_eight_deaths_are_kept_the_newest_first),
 		T(a_death_that_is_being_written_is_left_out),
 		T(nonsense_of_a_worker_gone_wrong_is_cut_to_what_may_be),

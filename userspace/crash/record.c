@@ -161,11 +161,11 @@ const char *crash_log_line(const struct crash_log *log, unsigned i)
 
 /* ---- a death ---- */
 
-static uint32_t cause_of(const struct crash_end *e)
+static uint32_t cause_of(int status, bool oom)
 {
-	if (!WIFSIGNALED(e->status))
+	if (!WIFSIGNALED(status))
 		return CRASH_EXIT;
-	switch (WTERMSIG(e->status)) {
+	switch (WTERMSIG(status)) {
 	case SIGSEGV:
 		return CRASH_SEGV;
 	case SIGBUS:
@@ -177,7 +177,7 @@ static uint32_t cause_of(const struct crash_end *e)
 	case SIGABRT:
 		return CRASH_ABORT;
 	case SIGKILL:
-		return e->oom ? CRASH_OOM : CRASH_KILL;
+		return oom ? CRASH_OOM : CRASH_KILL;
 	case SIGTERM:
 		return CRASH_TERM;
 	}
@@ -192,13 +192,23 @@ static struct crash_area *area_of(struct crash_record *r, pid_t pid)
 	return NULL;
 }
 
+static bool signal_may_be_told(int signo)
+{
+	return signo == SIGSEGV || signo == SIGBUS || signo == SIGILL || signo == SIGFPE ||
+	       signo == SIGABRT;
+}
+
 /* What the handler told counts only if the wait status says the same signal. */
 static void death_make(const struct crash_area *a, const struct crash_end *e, struct crash_death *d)
 {
-	int signo = WIFSIGNALED(e->status) ? WTERMSIG(e->status) : 0;
+	bool told = a && atomic_load(&a->state) == CRASH_TOLD;
+	int status = e->status, signo;
 
+	if (told && e->status_is_guess && signal_may_be_told(a->death.signal))
+		status = a->death.signal;
+	signo = WIFSIGNALED(status) ? WTERMSIG(status) : 0;
 	memset(d, 0, sizeof(*d));
-	if (a && atomic_load(&a->state) == CRASH_TOLD && a->death.signal == signo)
+	if (told && a->death.signal == signo)
 		*d = a->death;
 	else if (a)
 		memcpy(d->build, a->death.build, sizeof(d->build));
@@ -206,9 +216,9 @@ static void death_make(const struct crash_area *a, const struct crash_end *e, st
 	d->ran_ms = e->ran_ms;
 	d->pid = e->pid;
 	d->signal = signo;
-	d->status = WIFEXITED(e->status) ? WEXITSTATUS(e->status) : 0;
-	d->core = WIFSIGNALED(e->status) && WCOREDUMP(e->status);
-	d->cause = cause_of(e);
+	d->status = WIFEXITED(status) ? WEXITSTATUS(status) : 0;
+	d->core = WIFSIGNALED(status) && WCOREDUMP(status);
+	d->cause = cause_of(status, e->oom);
 	death_check(d);
 }
 

@@ -20,7 +20,8 @@ void crash_record_unmap(struct crash_record *r);
 
 struct crash_end {
 	pid_t pid;
-	int status; /* of waitpid() */
+	int status;	      /* of waitpid() */
+	bool status_is_guess; /* not our child: what the worker told of itself goes before */
 	uint64_t ran_ms, time_ms;
 	bool oom; /* the cgroup counted a process killed for memory meanwhile */
 };

@@ -44,6 +44,9 @@ unsigned deaths_note(struct deaths *d, struct crash_end *e)
 		log_error("supervisor", "this request killed two workers; the next refuses it",
 			  "request=\"%s\"", doing);
 	ms = crash_backoff_ms(&d->in_a_row, e->ran_ms);
+	/* Someone killed it: nothing says that the next one would fare worse, and readers wait. */
+	if (crash_is_from_outside(&death))
+		ms = d->in_a_row = 0;
 	atomic_store(&d->record->in_a_row, d->in_a_row);
 	return ms;
 }

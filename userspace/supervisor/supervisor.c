@@ -49,15 +49,10 @@ static void worker_start(struct supervisor *s)
 	s->restart_ns = s->started_ns + crash_backoff_ms(&s->deaths.in_a_row, 0) * NSEC_PER_MSEC;
 }
 
-/* Someone killed it: nothing says that the next one would fare worse, and readers wait for it. */
-static bool is_from_outside(const struct crash_end *e)
-{
-	return WIFSIGNALED(e->status) && WTERMSIG(e->status) == SIGKILL && !e->oom;
-}
-
 static void on_worker_death(struct supervisor *s, int status)
 {
-	struct crash_end e = {.pid = s->worker.pid, .status = status};
+	struct crash_end e = {
+		.pid = s->worker.pid, .status = status, .status_is_guess = s->worker_is_stranger};
 	uint64_t now = clock_now_ns();
 	unsigned ms;
 
@@ -73,8 +68,6 @@ static void on_worker_death(struct supervisor *s, int status)
 	if (upgrade_follows(s, status))
 		return;
 	ms = deaths_note(&s->deaths, &e);
-	if (is_from_outside(&e))
-		ms = s->deaths.in_a_row = 0;
 	if (upgrade_steps_in(s))
 		return;
 	if (!s->ever_ready && WIFEXITED(status)) {
@@ -456,6 +449,7 @@ static void worker_begin(struct supervisor *s)
 	}
 	s->ready = true;
 	s->started_ns = clock_now_ns();
+	deaths_worker_starts(&s->deaths);
 	s->worker_is_stranger = !process_is_child(s->worker.pid);
 	if (s->worker_is_stranger)
 		watch_add(&s->strangers, &before->worker);
