@@ -27,6 +27,7 @@
 #define CRASH_DEATHS   8
 #define CRASH_FRAMES   16
 #define CRASH_POISONS  16
+#define CRASH_HOPELESS 4 /* deaths of one request: its reply is not gone on with, either */
 
 #define CRASH_EXPORT_LEN   256
 #define CRASH_IDENTITY_LEN 80
@@ -125,6 +126,8 @@ struct crash_area {
 struct crash_poison {
 	_Atomic uint32_t used; /* written last */
 	uint32_t cause;	       /* of the second death */
+	uint32_t deaths;
+	uint32_t reserved;
 	_Atomic uint64_t refused;
 	uint64_t time_ms;
 	struct crash_doing doing;

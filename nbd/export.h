@@ -19,6 +19,9 @@ struct nbd_export;
 struct nbd_read {
 	uint64_t off;
 	uint32_t len;
+	/* The begin of the reply has left, perhaps from a worker before: an error would end the
+	 * connection. */
+	bool is_begun;
 	uint8_t *dst; /* the server's, @len bytes, undefined after an error */
 	/* It will be long: the server may take @dst away. NULL where it does not. On @l's thread,
 	 * after ops->read and before done(), which then says -EAGAIN or why it ends. */

@@ -240,6 +240,7 @@ static enum nbd_pause body_refetch(struct nbd_connection *c)
 		return NBD_PAUSE_END;
 	nbd_budget_force(c->thread->budget, &c->export->budget, miss_cost(len));
 	m->is_refetch = true;
+	m->read.is_begun = true;
 	c->body.kind = NBD_BODY_REFETCH;
 	miss_start(m);
 	return NBD_PAUSE_READS;
@@ -284,6 +285,8 @@ static enum nbd_pause body_send_file(struct nbd_connection *c)
 	int fd;
 
 	n = c->export->ops->resident(c->export, c->body.off, c->body.left, &fd, &fd_off);
+	if (crash_is_poison(&c->export->subject, CRASH_READ, c->body.asked_off, c->body.asked_len))
+		n = 0; /* begun by a worker that died of it: go on another way */
 	if (c->out_at < c->out_len) {
 		enum nbd_pause pause = nbd_connection_send(c, "", 0, n ? MSG_MORE : 0, &none);
 
@@ -324,10 +327,15 @@ static enum nbd_pause body_send(struct nbd_connection *c)
 
 enum nbd_pause nbd_body_send(struct nbd_connection *c)
 {
-	bool entered =
-		crash_enter(CRASH_READ, &c->export->subject, c->body.asked_off, c->body.asked_len);
-	enum nbd_pause pause = body_send(c);
+	const struct crash_subject *s = &c->export->subject;
+	const struct nbd_body *b = &c->body;
+	enum nbd_pause pause;
+	bool entered;
 
+	if (crash_is_hopeless(s, CRASH_READ, b->asked_off, b->asked_len))
+		return NBD_PAUSE_END; /* asked again, it gets an error */
+	entered = crash_enter(CRASH_READ, s, b->asked_off, b->asked_len);
+	pause = body_send(c);
 	crash_leave(entered);
 	return pause;
 }

@@ -112,6 +112,32 @@ that_only_the_very_range_is_refused_when_sending_it_kills() {
 	cairnd_stop
 }
 
+# The connection of a device outlives the worker, and with it the request in it. Its reply has begun, so the
+# next worker goes on with it, and reads it another way; asked anew after two deaths, it is refused.
+that_a_device_that_asks_again_by_itself_gets_an_error_in_the_end() {
+	local n
+	need_device
+	crashing device CRASH_CALL=sendfile CRASH_AT=$AT
+	DEV=$(cairn attach "file://$T/img" --name img --way nbdfuse)
+	for n in 1 2 3 4 5 6 7; do
+		dd_killer || break
+		cmp "$T/got" <(tail -c "+$((AT + 1))" "$T/img" | head -c 65536) || fail "wrong bytes"
+	done
+	assert_le 2 "$n" "reads that the worker's death did not keep from being answered"
+	wait_until 30 rest_of_device_is_right || fail "the rest of the device is not served: $(cairn status)"
+	for n in 1 2 3; do refute dd_killer; done
+	rest_of_device_is_right
+	assert_eq "$(status '.crashes.by_cause.segv')" 2 "workers that died"
+	cairn detach img
+	cairnd_stop
+}
+dd_killer() { timeout 60 dd if="$DEV" of="$T/got" bs=64k skip=$((AT >> 16)) count=1 iflag=direct status=none; }
+rest_of_device_is_right() {
+	timeout 20 cmp <(dd if="$DEV" bs=64k count=$((AT >> 16)) iflag=direct status=none) <(head -c $AT "$T/img") &&
+		timeout 20 cmp <(dd if="$DEV" bs=64k skip=$(((AT >> 16) + 1)) iflag=direct status=none) \
+			<(tail -c "+$((AT + 65537))" "$T/img")
+}
+
 that_an_extent_whose_fill_killed_two_workers_is_not_filled_again() {
 	crashing fill CRASH_CALL=pwrite CRASH_AT=$((EXTENT + 65536))
 	read_until_death $((EXTENT + 65536)) 4096

@@ -275,6 +275,24 @@ static void a_request_that_killed_two_is_refused_by_the_third(void **state)
 	assert_int_equal(rec->poison[0].refused, 2);
 }
 
+static void hope(void)
+{
+	_exit(crash_is_hopeless(&subject, CRASH_READ, 8192, 512));
+}
+
+static void a_reply_that_began_is_given_up_after_four_deaths(void **state)
+{
+	struct crash_death d;
+
+	(void)state;
+	for (int i = 1; i <= 4; i++) {
+		worker_dies(crash_in_a_read, &d);
+		worker_dies(hope, &d);
+		assert_int_equal(d.cause, CRASH_EXIT);
+		assert_int_equal(d.status, i == 4);
+	}
+}
+
 static void refuse_nothing(void)
 {
 	_exit(subject.has_poison || crash_is_refused(&subject, CRASH_READ, 8192, 512));
@@ -408,6 +426,7 @@ int main(void)
 		T(a_signal_that_another_process_sent_is_told_as_such),
 		T(the_inner_of_two_does_not_end_the_outer),
 		T(a_request_that_killed_two_is_refused_by_the_third),
+		T(a_reply_that_began_is_given_up_after_four_deaths),
 		T(one_death_refuses_nothing),
 		T(two_workers_keep_apart_and_a_third_goes_without),
 		T(a_thread_that_ended_gives_its_slot_back),

@@ -282,8 +282,11 @@ static void the_second_death_of_one_request_makes_a_poison(void **state)
 	assert_int_equal(p[0].cause, CRASH_BUS);
 	assert_int_equal(p[0].doing.off, 4096);
 	assert_string_equal(p[0].doing.identity, "image-aa");
+	assert_int_equal(p[0].deaths, 2);
 	assert_false(dies(SIGSEGV, q)); /* it stands already */
-	assert_int_equal(poisons(), 1);
+	assert_false(dies(SIGKILL, q));
+	assert_int_equal(crash_record_poisons(rec, p), 1);
+	assert_int_equal(p[0].deaths, 3);
 }
 
 static void deaths_between_do_not_make_a_request_innocent(void **state)

@@ -114,7 +114,7 @@ static void log_refusal(const struct crash_poison *p)
 }
 
 bool crash_look_up(const struct crash_subject *s, enum crash_what what, uint64_t off, uint32_t len,
-		   bool refuse)
+		   enum crash_look look)
 {
 	static _Atomic uint32_t logged; /* a bit a poison */
 	struct crash_doing d = {.what = what, .off = off, .len = len};
@@ -125,11 +125,13 @@ bool crash_look_up(const struct crash_subject *s, enum crash_what what, uint64_t
 
 		if (!atomic_load(&p->used) || !crash_is_same(&p->doing, &d))
 			continue;
-		if (refuse) {
+		if (look == CRASH_LOOK_HOPELESS)
+			return p->deaths >= CRASH_HOPELESS;
+		if (look == CRASH_REFUSE) {
 			atomic_fetch_add(&p->refused, 1);
 			atomic_fetch_add(&record->refused, 1);
 		}
-		if (refuse && !(atomic_fetch_or(&logged, 1U << i) >> i & 1))
+		if (look == CRASH_REFUSE && !(atomic_fetch_or(&logged, 1U << i) >> i & 1))
 			log_refusal(p);
 		return true;
 	}

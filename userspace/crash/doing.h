@@ -67,21 +67,33 @@ static inline uint32_t crash_turn_to(uint32_t what)
 	return was;
 }
 
+enum crash_look { CRASH_LOOK, CRASH_REFUSE, CRASH_LOOK_HOPELESS };
+
 bool crash_look_up(const struct crash_subject *s, enum crash_what what, uint64_t off, uint32_t len,
-		   bool refuse);
+		   enum crash_look look);
 
 /* Did exactly this kill two workers? */
 static inline bool crash_is_poison(const struct crash_subject *s, enum crash_what what,
 				   uint64_t off, uint32_t len)
 {
-	return __builtin_expect(s->has_poison, false) && crash_look_up(s, what, off, len, false);
+	return __builtin_expect(s->has_poison, false) &&
+	       crash_look_up(s, what, off, len, CRASH_LOOK);
 }
 
 /* The same; then it is counted and, once, logged: answer it EIO. */
 static inline bool crash_is_refused(const struct crash_subject *s, enum crash_what what,
 				    uint64_t off, uint32_t len)
 {
-	return __builtin_expect(s->has_poison, false) && crash_look_up(s, what, off, len, true);
+	return __builtin_expect(s->has_poison, false) &&
+	       crash_look_up(s, what, off, len, CRASH_REFUSE);
+}
+
+/* Did it kill CRASH_HOPELESS, two of them when a reply that had begun was gone on with? */
+static inline bool crash_is_hopeless(const struct crash_subject *s, enum crash_what what,
+				     uint64_t off, uint32_t len)
+{
+	return __builtin_expect(s->has_poison, false) &&
+	       crash_look_up(s, what, off, len, CRASH_LOOK_HOPELESS);
 }
 
 /* What a reader of a refused fill is told. */

@@ -239,12 +239,15 @@ static bool is_blamed_again(const struct crash_record *r, const struct crash_dea
 	return false;
 }
 
-static bool poison_stands(const struct crash_record *r, const struct crash_doing *d)
+static struct crash_poison *poison_of(struct crash_record *r, const struct crash_death *d)
 {
+	if (!crash_is_own_fault(d) || !crash_is_blamable(&d->doing))
+		return NULL;
 	for (int i = 0; i < CRASH_POISONS; i++)
-		if (atomic_load(&r->poison[i].used) && crash_is_same(&r->poison[i].doing, d))
-			return true;
-	return false;
+		if (atomic_load(&r->poison[i].used) &&
+		    crash_is_same(&r->poison[i].doing, &d->doing))
+			return &r->poison[i];
+	return NULL;
 }
 
 static void poison_make(struct crash_record *r, const struct crash_death *d)
@@ -253,6 +256,7 @@ static void poison_make(struct crash_record *r, const struct crash_death *d)
 
 	atomic_store(&p->used, 0);
 	p->cause = d->cause;
+	p->deaths = 2;
 	p->time_ms = d->time_ms;
 	p->doing = d->doing;
 	atomic_store(&p->refused, 0);
@@ -281,12 +285,16 @@ static void death_put(struct crash_record *r, const struct crash_area *a,
 bool crash_record_end(struct crash_record *r, const struct crash_end *e, struct crash_death *out)
 {
 	struct crash_area *a = area_of(r, e->pid);
+	struct crash_poison *p;
 	struct crash_death d;
 	bool blamed;
 
 	death_make(a, e, &d);
-	blamed = is_blamed_again(r, &d) && !poison_stands(r, &d.doing);
-	if (blamed)
+	p = poison_of(r, &d);
+	blamed = !p && is_blamed_again(r, &d);
+	if (p)
+		p->deaths++;
+	else if (blamed)
 		poison_make(r, &d);
 	death_put(r, a, &d);
 	if (a)

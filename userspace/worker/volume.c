@@ -343,7 +343,8 @@ static bool refuse(struct volume_read *r)
 {
 	static const char why[] = "this read killed the worker twice, so it is refused";
 
-	if (!crash_is_refused(&r->volume->export.subject, CRASH_READ, r->nbd->off, r->nbd->len))
+	if (r->nbd->is_begun ||
+	    !crash_is_refused(&r->volume->export.subject, CRASH_READ, r->nbd->off, r->nbd->len))
 		return false;
 	note_error(r->volume, why);
 	atomic_store(&r->rc, -EIO);
