@@ -14,9 +14,10 @@ $(BUILD)/fuzz/libcairn.a: $(call objs,fuzz/obj,$(LIB_SRC))
 	$(call say,AR,$@)
 	$(Q)rm -f $@ && $(AR) rcs $@ $^
 $(BUILD)/fuzz/obj/userspace/observe/loader.o: $(BPF_SKEL)
+# what a fuzzer puts in place of a part of the archive comes first
 $(FUZZ): $(BUILD)/fuzz/%: $(BUILD)/fuzz/obj/tests/fuzz/fuzz_%.o $(BUILD)/fuzz/libcairn.a
 	$(call say,LINK,$@)
-	$(Q)$(FUZZ_CC) $(FUZZ_FLAGS) -fsanitize=fuzzer -o $@ $^ $(PKG_LIBS)
+	$(Q)$(FUZZ_CC) $(FUZZ_FLAGS) -fsanitize=fuzzer -Wl,--allow-multiple-definition -o $@ $^ $(PKG_LIBS)
 fuzz-build: $(FUZZ)
 fuzz: fuzz-build
 	$(Q)tests/fuzz/run --seconds $(or $(SECONDS),600) $(if $(TEST),$(BUILD)/fuzz/$(TEST),$(FUZZ))
