@@ -12,7 +12,7 @@
 #define IMAGE_LEN     (16U << 20)
 #define WINDOW	      8u	   /* requests in flight */
 #define READ_MAX      (256U << 10) /* bytes */
-#define SOCKET_BUFFER (200 << 10)   /* small, so that replies leave in parts */
+#define SOCKET_BUFFER (200 << 10)  /* small, so that replies leave in parts */
 
 struct tally { /* shared by all */
 	_Atomic uint64_t reads, wrong, failed;
@@ -60,5 +60,7 @@ void server_run(const struct nbd_link *link) __attribute__((noreturn));
  * wrong or the connection ended. */
 void client_run_simple(int fd) __attribute__((noreturn));
 void client_run_libnbd(int fd) __attribute__((noreturn));
+/* The kernel's, of the device @path that nobody uses; four readers. */
+void client_run_device(int fd, const char *path) __attribute__((noreturn));
 
 #endif

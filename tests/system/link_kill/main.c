@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-/* link_kill simple|structured SYSCALLS-OF-READS KILLS-AT-RANDOM
+/* link_kill simple|structured|/dev/nbdN READS KILLS
  *
  * A run of so many reads is recorded; then a server is killed at its first system call, its
  * successor at the second, and so on to the length of that run, before the call and behind it; then
@@ -21,12 +21,13 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "nbd/ledger.h"
 #include "nbd/tcp_pair.h"
 #include "tests/system/link_kill/link_kill.h"
 
-#define STANDSTILL_S 60 /* for one life: hung */
-#define PAUSE_MAX_US 4000
+#define STANDSTILL_S 60			/* for one life: hung */
+#define IDLE_NS	     (2 * NSEC_PER_SEC) /* well below the kernel's time-out of a request */
 #define PLACES	     512
 
 struct tally *tally;
@@ -36,6 +37,8 @@ int image_fd;
 static struct nbd_link link_held;
 static pid_t client;
 static struct rnd chance = {0x9e3779b97f4a7c15ULL};
+static bool from_link;	      /* system calls count from the first that touches the link */
+static uint32_t pause_max_us; /* between a server's begin and its random end */
 static struct {
 	unsigned all, in_request, in_reply, answers_again;
 	unsigned before[PLACES], behind[PLACES]; /* by number of the system call */
@@ -151,12 +154,48 @@ static void life_at_random(void)
 	pid_t pid = life_begin(false);
 
 	alarm(STANDSTILL_S);
-	usleep(rnd_below(&chance, PAUSE_MAX_US));
+	usleep(rnd_below(&chance, pause_max_us));
 	life_check_alive(pid);
 	kill(pid, SIGKILL);
 	if (waitpid(pid, NULL, 0) != pid)
 		die("waitpid");
 	life_examine();
+}
+
+static void reads_await(uint64_t n, pid_t server)
+{
+	uint64_t goal = atomic_load(&tally->reads) + n;
+
+	alarm(STANDSTILL_S);
+	while (!atomic_load(&tally->ready) || atomic_load(&tally->reads) < goal) {
+		usleep(1000);
+		life_check_alive(server);
+	}
+}
+
+/* A life in which the client gets something. */
+static void life_with_reads(uint64_t n)
+{
+	pid_t pid = life_begin(false);
+
+	reads_await(n, pid);
+	kill(pid, SIGKILL);
+	if (waitpid(pid, NULL, 0) != pid)
+		die("waitpid");
+	life_examine();
+}
+
+/* Those that are killed before they serve give it nothing, and its reads have a time-out. */
+static void client_feed(void)
+{
+	static uint64_t reads, since_ns;
+
+	if (reads != atomic_load(&tally->reads) || !since_ns) {
+		reads = atomic_load(&tally->reads);
+		since_ns = clock_now_ns();
+	} else if (clock_now_ns() - since_ns > IDLE_NS) {
+		life_with_reads(WINDOW);
+	}
 }
 
 /* --- traced lives ---------------------------------------------------------------------------- */
@@ -183,8 +222,18 @@ static void note_place(pid_t tid)
 		kills.behind[nr]++;
 }
 
+/* The first that a server does with a link that was served before is to ask for its counters. */
+static bool touches_link(pid_t tid)
+{
+	struct __ptrace_syscall_info i = {0};
+
+	return ptrace(PTRACE_GET_SYSCALL_INFO, tid, sizeof(i), &i) > 0 &&
+	       i.op == PTRACE_SYSCALL_INFO_ENTRY && i.entry.nr == SYS_getsockopt;
+}
+
 static void life_trace_to_end(pid_t pid, unsigned until, uint64_t reads, unsigned *stops)
 {
+	bool counts = !from_link;
 	int status;
 	pid_t tid;
 
@@ -200,7 +249,8 @@ static void life_trace_to_end(pid_t pid, unsigned until, uint64_t reads, unsigne
 			_exit(1);
 		}
 		if (WSTOPSIG(status) == (SIGTRAP | 0x80)) {
-			++*stops;
+			counts = counts || touches_link(tid);
+			*stops += counts;
 			if (until ? *stops == until : atomic_load(&tally->reads) >= reads)
 				break;
 		} else if (WSTOPSIG(status) != SIGTRAP && WSTOPSIG(status) != SIGSTOP) {
@@ -236,7 +286,7 @@ static unsigned life_traced(unsigned until, uint64_t reads)
 
 /* --- all of it ------------------------------------------------------------------------------- */
 
-static void link_make(bool handshake)
+static void link_make(bool handshake, const char *device)
 {
 	int kernel, worker, size = SOCKET_BUFFER;
 	struct err err;
@@ -256,20 +306,11 @@ static void link_make(bool handshake)
 		close(worker);
 		if (handshake)
 			client_run_libnbd(kernel);
+		if (device)
+			client_run_device(kernel, device);
 		client_run_simple(kernel);
 	}
 	close(kernel);
-}
-
-static void reads_await(uint64_t n, pid_t server)
-{
-	uint64_t goal = atomic_load(&tally->reads) + n;
-
-	alarm(STANDSTILL_S);
-	while (!atomic_load(&tally->ready) || atomic_load(&tally->reads) < goal) {
-		usleep(1000);
-		life_check_alive(server);
-	}
 }
 
 /* The client has all its answers and says goodbye, which the server hears. */
@@ -312,30 +353,35 @@ static void print_places(void)
 
 int main(int argc, char **argv)
 {
-	bool structured = argc == 4 && strcmp(argv[1], "structured") == 0;
+	const char *kind = argc == 4 ? argv[1] : "";
+	bool structured = strcmp(kind, "structured") == 0, device = kind[0] == '/';
 	unsigned reads, random, stops;
-	pid_t first;
+	uint64_t began_ns;
 
-	if (argc != 4 || (!structured && strcmp(argv[1], "simple") != 0)) {
-		fprintf(stderr, "usage: link_kill simple|structured READS KILLS\n");
+	if (!structured && !device && strcmp(kind, "simple") != 0) {
+		fprintf(stderr, "usage: link_kill simple|structured|/dev/nbdN READS KILLS\n");
 		return 2;
 	}
 	reads = (unsigned)atoi(argv[2]);
 	random = (unsigned)atoi(argv[3]);
 	signal(SIGALRM, give_up);
+	from_link = device; /* a guest is slow, and all of it is done outside of one, too */
 	tally = shared(sizeof(*tally));
 	image_make();
-	link_make(structured);
-	first = life_begin(false);
-	reads_await(10, first);
-	kill(first, SIGKILL);
-	waitpid(first, NULL, 0);
-	life_examine();
+	link_make(structured, device ? kind : NULL);
+	life_with_reads(10); /* a handshake, if there is one, is not cut */
+	began_ns = clock_now_ns();
+	life_with_reads(1);
+	pause_max_us = 4000 + 2 * (uint32_t)((clock_now_ns() - began_ns) / 1000);
 	stops = life_traced(0, reads);
-	for (unsigned i = 1; i <= stops; i++)
+	for (unsigned i = 1; i <= stops; i++) {
 		life_traced(i, 0);
-	for (unsigned i = 0; i < random; i++)
+		client_feed();
+	}
+	for (unsigned i = 0; i < random; i++) {
 		life_at_random();
+		client_feed();
+	}
 	end_well();
 	printf("%u kills, at each of %u stops at system calls and at %u random moments\n",
 	       kills.all, stops, random);
