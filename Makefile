@@ -202,7 +202,8 @@ $(BUILD)/system/origin_azurite.san: PKG_LIBS += -lcmocka
 
 # In guests, with a kernel that tests/vm/kernel fetched. TEST=nbd for one alone; KERNEL=6.12 for another.
 KERNEL ?= 6.1
-VM_PROGRAMS := $(BUILD)/vm/bin/handover $(BUILD)/system/observe_tool $(BUILD)/system/compare_reads
+VM_PROGRAMS := $(BUILD)/vm/bin/handover \
+               $(addprefix $(BUILD)/system/,observe_tool compare_reads link_kill)
 $(BUILD)/vm/bin/handover: $(call objs,obj,$(wildcard tests/vm/handover/*.c))
 	$(call say,LINK,$@)
 	$(Q)mkdir -p $(@D)
