@@ -194,8 +194,8 @@ unit: unit-build
 	$(Q)tests/unit/run $(AT_ONCE) $(if $(TEST),$(BUILD)/unit/test_$(TEST),$(UNIT))
 
 # TEST=main_job for one alone; LOOP=epoll for the event loop that needs no io_uring.
-system: all man $(BUILD)/system/origin_azurite.san $(BUILD)/system/observe_tool \
-        $(BUILD)/system/link_kill $(BUILD)/system/compare_reads $(FAULTS)
+system: all man $(addprefix $(BUILD)/bench/,origin nbdload) $(FAULTS) \
+        $(addprefix $(BUILD)/system/,origin_azurite.san observe_tool link_kill compare_reads)
 	$(Q)tests/system/run --loop $(or $(LOOP),auto) $(AT_ONCE) $(TEST)
 
 $(BUILD)/system/origin_azurite.san: PKG_LIBS += -lcmocka

@@ -185,7 +185,7 @@ static void the_next_stays_the_next_while_others_arrive(void **state)
 	struct drr d;
 
 	(void)state;
-	drr_init(&d, 64 * MIB);
+	drr_init(&d, 64 * KIB);
 	reader_begin(&d, &large, DRR_DEMAND, 1, 32 * MIB);
 	next = drr_peek(&d, NULL, NULL);
 	for (int i = 0; i < 20; i++) {

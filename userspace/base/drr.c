@@ -19,6 +19,7 @@ void drr_flow_init(struct drr_flow *f, enum drr_class class)
 	f->class = class;
 	f->deficit = 0;
 	f->in_turn = false;
+	f->active = 0;
 }
 
 static void flow_joins(struct drr *d, struct drr_flow *f)
@@ -109,7 +110,9 @@ static struct drr_item *ring_peek(struct drr *d, struct drr_ring *r,
 			f->in_turn = true;
 			f->deficit += d->quantum;
 		}
-		if (i->cost <= f->deficit || r->n == 1)
+		if (r->n == 1 && i->cost > f->deficit)
+			f->deficit = i->cost; /* it stays the next when others come */
+		if (i->cost <= f->deficit)
 			return i;
 		turn_ends(r, f);
 		if (++short_of == r->n)

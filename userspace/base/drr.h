@@ -30,6 +30,7 @@ struct drr_flow { /* embedded in its owner; may go when it is empty */
 	enum drr_class class;
 	uint64_t deficit; /* what it may still take in this turn */
 	bool in_turn;
+	uint32_t active; /* for whoever grants: granted and not over yet */
 };
 
 struct drr_ring {

@@ -232,6 +232,7 @@ void http_attempt_detach(struct http_request *r)
 	if (r->state == ACTIVE) {
 		curl_multi_remove_handle(c->multi, r->easy);
 		c->active--;
+		http_flow_of(r)->active--;
 	}
 	curl_easy_reset(r->easy);
 	if (c->nspare < SPARE_MAX)
@@ -275,6 +276,7 @@ int http_attempt_start(struct http_client *c, struct http_request *r)
 	r->attempts++;
 	count_attempt(c->counters, r);
 	c->active++;
+	http_flow_of(r)->active++;
 	r->state = ACTIVE;
 	r->last_ns = clock_now_ns();
 	http_arm(r);

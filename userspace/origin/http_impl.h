@@ -41,6 +41,11 @@ static inline bool http_wants_body(const struct http_request *r)
 	return r->method == HTTP_GET || r->method == HTTP_POST;
 }
 
+static inline struct drr_flow *http_flow_of(struct http_request *r)
+{
+	return r->flow ? r->flow : &r->client->own;
+}
+
 /* --- http_queue.c --- */
 
 void http_queue_init(struct http_client *c);

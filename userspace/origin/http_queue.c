@@ -134,9 +134,14 @@ static uint64_t cost(const struct http_request *r)
 	return r->range_header ? r->len - r->got : TURN_BYTES;
 }
 
-static struct drr_flow *flow_of(struct http_request *r)
+/* The last connections are for flows that have none: the others may hold theirs for as long as
+ * their origin is silent. */
+static bool may_start(void *arg, const struct drr_item *i)
 {
-	return r->flow ? r->flow : &r->client->own;
+	const struct http_client *c = arg;
+	uint32_t n = c->opt.connections, reserve = n / 8 ? n / 8 : n >= 4;
+
+	return i->flow == &c->own || !i->flow->active || c->active < n - reserve;
 }
 
 static void pump(struct http_client *c)
@@ -144,7 +149,7 @@ static void pump(struct http_client *c)
 	struct drr_item *i;
 	int rc;
 
-	while (c->active < c->opt.connections && (i = drr_peek(&c->queue, NULL, NULL))) {
+	while (c->active < c->opt.connections && (i = drr_peek(&c->queue, may_start, c))) {
 		struct http_request *r = owner_of(i, struct http_request, turn);
 
 		drr_take(&c->queue, i);
@@ -192,7 +197,7 @@ static void retry(struct http_request *r)
 static void requeue(struct http_request *r)
 {
 	r->state = QUEUED;
-	drr_push_front(&r->client->queue, flow_of(r), &r->turn, cost(r));
+	drr_push_front(&r->client->queue, http_flow_of(r), &r->turn, cost(r));
 	http_arm(r);
 }
 
@@ -261,7 +266,7 @@ void http_submit(struct http_client *c, struct http_request *r)
 		r->deadline_ns = UINT64_MAX;
 	http_answer_reset(&r->answer);
 	r->state = QUEUED;
-	drr_push(&c->queue, flow_of(r), &r->turn, cost(r));
+	drr_push(&c->queue, http_flow_of(r), &r->turn, cost(r));
 	http_arm(r);
 	pump(c);
 }
@@ -293,7 +298,7 @@ void http_resume(struct http_request *r)
 	if (r->state != PARKED)
 		return;
 	r->state = QUEUED;
-	drr_push(&r->client->queue, flow_of(r), &r->turn, cost(r));
+	drr_push(&r->client->queue, http_flow_of(r), &r->turn, cost(r));
 	pump(r->client);
 }
 
@@ -301,9 +306,13 @@ void http_move(struct http_request *r, struct drr_flow *flow)
 {
 	if (r->state == QUEUED)
 		drr_remove(&r->client->queue, &r->turn);
+	if (r->state == ACTIVE) {
+		http_flow_of(r)->active--;
+		flow->active++;
+	}
 	r->flow = flow;
 	if (r->state == QUEUED)
-		drr_push(&r->client->queue, flow_of(r), &r->turn, cost(r));
+		drr_push(&r->client->queue, http_flow_of(r), &r->turn, cost(r));
 }
 
 void http_queue_init(struct http_client *c)
