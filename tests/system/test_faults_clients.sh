@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
+# any event loop
 # Clients that misbehave, a thousand at a time: others, and a mount, are served all the same, memory stays within its
 # bounds, and when they are gone nothing of them is left.
 . "$(dirname "$0")/lib.sh"

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
+# any event loop
 # A node on a bad day: disks that fail, lie, fill up and lose power, a clock that jumps, no descriptors and no
 # memory left, a worker that stands still. Readers get right bytes or EIO with a reason, and all is well afterwards.
 . "$(dirname "$0")/lib.sh"
@@ -9,10 +10,12 @@ BADDISK=$BUILD/faults/baddisk
 
 # --- disks --------------------------------------------------------------------------------------
 
-# disk NAME: a disk that does as $T/NAME.faults says (tests/faults/baddisk.c), at $T/NAME; its bytes are in $T/NAME.below
+# disk NAME: a disk that does as $T/NAME.faults says (tests/faults/baddisk.c), at $T/NAME; its bytes are in $T/NAME.below,
+# in memory, so that it is as fast on a machine whose disk is busy
 disk() {
 	need_device
 	mkdir -p "$T/$1" "$T/$1.below"
+	mountpoint -q "$T/$1.below" || mount -t tmpfs -o size=128m cairn-disk "$T/$1.below"
 	: >"$T/$1.faults"
 	setsid "$BADDISK" "$T/$1.below" "$T/$1.faults" "$T/$1" >"$T/$1.log" 2>&1 </dev/null &
 	disown $!
@@ -42,9 +45,9 @@ gets() { status .counters.origin_get_requests; }
 that_a_store_that_cannot_be_read_costs_speed_and_nothing_else() {
 	local u
 	disk read
-	D=read
+	D=badread
 	publish read
-	cairnd_start read "store.path=$T/read/store" fill.deadline=10
+	cairnd_start badread "store.path=$T/read/store" fill.deadline=10
 	cairn mount "$(fs_url)" "$MNT" --name fs
 	u=$(uri "$(url read)" --name read)
 	assert_image_equals "$u" "$T/img.read"
@@ -56,7 +59,7 @@ that_a_store_that_cannot_be_read_costs_speed_and_nothing_else() {
 	cairn mount "$(fs_url)" "$MNT" --name fs
 	diff -r "$T/tree" "$MNT"
 	assert_le 1 "$(gets)" "GETs for what the disk did not give"
-	assert_says "$(cat "$T/d/read/log")" "store file can't be read"
+	assert_says "$(cat "$T/d/badread/log")" "store file can't be read"
 	# and no origin either: refused, and never a byte that is not the image's
 	forget_pages read
 	origin 'listen?on=0'
@@ -80,8 +83,8 @@ that_a_store_that_cannot_be_read_costs_speed_and_nothing_else() {
 that_a_store_that_cannot_be_written_costs_speed_and_is_used_again_afterwards() {
 	local fault name u before i=0
 	disk write
-	D=write
-	cairnd_start write "store.path=$T/write/store" fill.deadline=10 fill.readahead=0
+	D=badwrite
+	cairnd_start badwrite "store.path=$T/write/store" fill.deadline=10 fill.readahead=0
 	for fault in 'write EIO data' 'write ENOSPC data' 'write EIO present' 'change EROFS' 'write short'; do
 		i=$((i + 1))
 		name=write$i
@@ -258,7 +261,7 @@ power_cut() {
 # What is left, in another boot.
 power_back() {
 	local d=cut$1 claimed
-	echo 00000000-0000-4000-8000-00000000000$1 >"$T/boot.$1"
+	echo 00000000-0000-4000-8000-00000000000"$1" >"$T/boot.$1"
 	mount -o loop "$T/$d.below/image" "$T/$d.mnt"
 	D=$d
 	: >"$T/d/$d/log"
@@ -273,7 +276,7 @@ power_back() {
 	CLAIMED=$((CLAIMED + claimed))
 	LOST=$((LOST + $(grep -c 'damaged' "$T/d/$d/log" || true)))
 	cairnd_stop
-	umount "$T/$d.mnt"
+	umount "$T/$d.mnt" "$T/$d.below"
 }
 
 that_after_a_power_cut_every_byte_is_right() {
@@ -306,7 +309,7 @@ that_a_clock_that_jumps_costs_no_reader() {
 	cairnd_config clock fill.deadline=15 fill.readahead=0 "origin.ca_file=$T/good.pem"
 	cairnd_launch clock env LD_PRELOAD="$BUILD/faults/clock.so" CAIRN_FAULTS_CLOCK="$T/clock"
 	uri "$(url clock)" --name clock >/dev/null
-	for jump in 315360000 -315360000 7200 -7200; do
+	for jump in 315360000 -7200; do
 		publish "jump$jump"
 		u=$(uri "$(url "jump$jump")" --name "jump$jump" --refresh)
 		assert_piece "$u" "$T/img.jump$jump" 0
