@@ -195,10 +195,15 @@ unit: unit-build
 
 # TEST=main_job for one alone; LOOP=epoll for the event loop that needs no io_uring.
 system: all man $(addprefix $(BUILD)/bench/,origin nbdload) $(FAULTS) \
-        $(addprefix $(BUILD)/system/,origin_azurite.san observe_tool link_kill compare_reads)
+        $(addprefix $(BUILD)/system/,origin_azurite.san observe_tool link_kill compare_reads hostile_worker.so)
 	$(Q)tests/system/run --loop $(or $(LOOP),auto) $(AT_ONCE) $(TEST)
 
 $(BUILD)/system/origin_azurite.san: PKG_LIBS += -lcmocka
+# preloaded into a daemon, to take its worker's place
+$(BUILD)/system/hostile_worker.so: tests/system/hostile_worker.c include/supervisor_protocol.h
+	$(call say,LINK,$@)
+	$(Q)mkdir -p $(@D)
+	$(Q)$(CC) $(CPPFLAGS) $(CFLAGS) -fPIC -shared -o $@ $< -ldl
 
 # In guests, with a kernel that tests/vm/kernel fetched. TEST=nbd for one alone; KERNEL=6.12 for another.
 KERNEL ?= 6.1

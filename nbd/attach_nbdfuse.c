@@ -98,11 +98,14 @@ static void sleep_ms(long ms)
 
 static void nbdfuse_exec(const struct paths *p, int fd)
 {
+	const char *path = getenv("PATH");
 	sigset_t none;
 
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
-	unsetenv("NOTIFY_SOCKET");
+	clearenv(); /* ours has secrets in it */
+	if (path)
+		setenv("PATH", path, 1);
 	if (dup2(fd, 3) != 3)
 		_exit(127);
 	fcntl(3, F_SETFD, 0); /* it was 3 already, perhaps */

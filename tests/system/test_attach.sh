@@ -252,9 +252,6 @@ that_a_daemon_without_root_exports_and_says_why_it_cannot_attach() {
 	assert_nothing_left
 }
 
-# It keeps what reading files of any owner takes (DAC_OVERRIDE, DAC_READ_SEARCH, FOWNER, IPC_LOCK) and
-# nothing that makes devices, mounts or raw sockets.
-
 LEN=$((9 * 1024 * 1024 + 777))
 random_file "$T/img" "$LEN"
 mkdir -p "$T/tree/sub"

@@ -12,10 +12,10 @@
 
 #include "base/clock.h"
 
-#define DIGEST_PREFIX  "sha256:"
-#define DIGEST_HEX     64
-#define BLOCK	       4096
-#define COST_CONSENTED 5
+#define DIGEST_PREFIX "sha256:"
+#define DIGEST_HEX    64
+#define BLOCK	      4096
+#define COST_LINE     100 /* of one in the log: ten a second */
 
 void guard_init(struct guard *g, const char *control_socket, uint64_t now_ns)
 {
@@ -238,7 +238,7 @@ static double credit_at(const struct guard *g, uint64_t now_ns)
 	return credit < GUARD_BURST ? credit : GUARD_BURST;
 }
 
-void guard_charge(struct guard *g, double credit, uint64_t now_ns)
+static void guard_charge(struct guard *g, double credit, uint64_t now_ns)
 {
 	g->credit = credit_at(g, now_ns) - credit;
 	g->credit_ns = now_ns;
@@ -249,7 +249,9 @@ void guard_charge_request(struct guard *g, const struct supervisor_request *q, u
 {
 	double took = (double)(now_ns - began_ns) * GUARD_RATE / NSEC_PER_SEC;
 
-	guard_charge(g, needs_consent(q) ? COST_CONSENTED : 1 + 2 * took, now_ns);
+	if (needs_consent(q))
+		took = 0;
+	guard_charge(g, (q->op == SUPERVISOR_READY ? COST_LINE : 1) + 2 * took, now_ns);
 }
 
 int guard_wait_ms(const struct guard *g, uint64_t now_ns)

@@ -59,7 +59,6 @@ int guard_check(struct guard *g, const struct supervisor_request *q, const struc
 /* Work is rationed. What a worker asks by itself is charged by the time it took, twice, so that
  * half of the supervisor's time is its own; what somebody asked for may take long. Until
  * guard_wait_ms() is 0 nothing is read. */
-void guard_charge(struct guard *g, double credit, uint64_t now_ns);
 void guard_charge_request(struct guard *g, const struct supervisor_request *q, uint64_t began_ns,
 			  uint64_t now_ns);
 int guard_wait_ms(const struct guard *g, uint64_t now_ns);

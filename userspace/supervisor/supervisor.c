@@ -32,7 +32,6 @@
 #include "worker/sandbox.h"
 
 #define STOP_WAIT_MS 10000
-#define LOG_COST     100 /* of a line that a worker can make us write: ten a second */
 
 /* ---- the worker's life ---- */
 
@@ -229,8 +228,9 @@ static void on_nonsense(struct supervisor *s, struct worker_process *w, int rc, 
 		upgrade_next_died(s, status);
 }
 
-static void serve_request(struct supervisor *s, const struct supervisor_request *q,
-			  const struct guard_fds *with)
+/* -EPIPE: it reads no replies, and is no use either. */
+static int serve_request(struct supervisor *s, const struct supervisor_request *q,
+			 const struct guard_fds *with)
 {
 	struct supervisor_reply r = {
 		.magic = SUPERVISOR_MAGIC, .version = SUPERVISOR_VERSION, .id = q->id};
@@ -242,17 +242,18 @@ static void serve_request(struct supervisor *s, const struct supervisor_request 
 	later = answer(s, q, with, &r, &fds);
 	asker_set(s, NULL);
 	if (later)
-		return;
+		return 0;
 	write_down(s, 0); /* before the worker has what is new */
 	rc = answer_send(s->worker.channel, &r, &fds);
-	if (rc) {
+	if (rc)
 		log_warn("supervisor", "the worker takes no reply", "why=\"%s\"", strerror(-rc));
-		guard_charge(&s->guard, LOG_COST, clock_now_ns());
-	}
+	if (rc == -EAGAIN) /* a hundred and more wait to be read, of one that waits for each */
+		return -EPIPE;
 	if (q->op == SUPERVISOR_ATTACH && !r.code && !rc)
 		devices_sent(&s->devices, q->name);
 	if (q->op == SUPERVISOR_READY && s->ready)
 		tell_serving(s);
+	return 0;
 }
 
 static void on_request(struct supervisor *s, struct worker_process *w)
@@ -271,7 +272,7 @@ static void on_request(struct supervisor *s, struct worker_process *w)
 	if (!rc && w == &s->replacement.next && !upgrade_begin(s, &q))
 		rc = -EBADMSG;
 	if (!rc && w == &s->worker)
-		serve_request(s, &q, &with);
+		rc = serve_request(s, &q, &with);
 	guard_release(&with);
 	if (!rc)
 		guard_charge_request(&s->guard, &q, began_ns, clock_now_ns());
@@ -303,14 +304,14 @@ static uint64_t min_ns(uint64_t a, uint64_t b)
 }
 
 /* Milliseconds until the next thing to do by the clock; -1 = none. */
-static int wait_ms(struct supervisor *s)
+static int wait_ms(struct supervisor *s, bool reads_worker)
 {
 	uint64_t now = clock_now_ns(), at = UINT64_MAX;
 	int tick = loader_tick(s->observer);
 
 	if (tick >= 0)
 		at = now + (uint64_t)tick * NSEC_PER_MSEC;
-	if (s->worker.pid && guard_wait_ms(&s->guard, now))
+	if (s->worker.pid && !reads_worker)
 		at = min_ns(at, now + (uint64_t)guard_wait_ms(&s->guard, now) * NSEC_PER_MSEC);
 	if (s->restart_ns && s->restart_ns < at)
 		at = s->restart_ns;
@@ -342,22 +343,18 @@ static void on_time(struct supervisor *s)
 	}
 }
 
-static bool reads_worker(const struct supervisor *s)
-{
-	return s->worker.pid && !guard_wait_ms(&s->guard, clock_now_ns());
-}
-
 static void serve(struct supervisor *s)
 {
 	while (!s->stopping || s->worker.pid) {
 		struct worker_process *next = &s->replacement.next;
+		bool reads_worker = s->worker.pid && !guard_wait_ms(&s->guard, clock_now_ns());
 		struct pollfd p[5] = {
 			{.fd = s->signals, .events = POLLIN},
-			{.fd = reads_worker(s) ? s->worker.channel : -1, .events = POLLIN},
+			{.fd = reads_worker ? s->worker.channel : -1, .events = POLLIN},
 			{.fd = devices_events_fd(&s->devices), .events = POLLIN},
 			{.fd = s->strangers.epoll, .events = POLLIN},
 			{.fd = next->pid ? next->channel : -1, .events = POLLIN}};
-		int n = poll(p, 5, wait_ms(s));
+		int n = poll(p, 5, wait_ms(s, reads_worker));
 
 		if (n > 0 && (p[0].revents || p[3].revents))
 			on_signal(s);
