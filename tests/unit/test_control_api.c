@@ -237,6 +237,8 @@ static void *boss_run(void *arg)
 		strcpy(r.way, "nbdfuse");
 		if (q.op == SUPERVISOR_ATTACH)
 			boss.attach = q;
+		if (q.op == SUPERVISOR_UPGRADE)
+			r.value[0] = 4711;
 		r.nfds = boss.sends_fds && q.op == SUPERVISOR_ATTACH ? 4 : 0;
 		boss_reply(&r);
 	}
@@ -334,6 +336,20 @@ static void an_export_is_added_found_and_removed(void **state)
 	answers("DELETE", "/v1/exports/one", NULL, 200, "name", "one");
 	answers("GET", "/v1/exports/one", NULL, 404, "error", "no export is called one");
 	assert_int_equal(boss.attaches + boss.detaches, 0);
+}
+
+static void an_upgrade_names_the_next_worker_or_says_why_not(void **state)
+{
+	unsigned status;
+	cJSON *o = ask("POST", "/v1/upgrade", "{}", &status);
+
+	(void)state;
+	assert_int_equal(status, 202);
+	assert_int_equal(cJSON_GetObjectItem(o, "next_pid")->valueint, 4711);
+	cJSON_Delete(o);
+	boss.code = -EINVAL;
+	answers("POST", "/v1/upgrade", "{}", 400, "error", "told to refuse");
+	answers("GET", "/v1/upgrade", NULL, 405, NULL, NULL);
 }
 
 static void attaching_twice_gives_the_same_device(void **state)
@@ -653,6 +669,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		bed(an_export_is_added_found_and_removed),
+		bed(an_upgrade_names_the_next_worker_or_says_why_not),
 		bed(attaching_twice_gives_the_same_device),
 		bed(a_device_and_queues_wished_for_reach_the_supervisor),
 		bed(a_device_or_queues_that_cannot_be_are_refused_with_what_can),
