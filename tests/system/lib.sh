@@ -279,7 +279,7 @@ cairnd_config() {
 	} >"$dir/cairnd.ini"
 }
 
-# The daemon itself answers, and not only a worker that its predecessor left.
+# A worker of the daemon itself answers, and not the one that its predecessor left.
 cairnd_is_up() {
 	local pid
 	pid=$(D=$1 cairn status --json 2>/dev/null | jq .supervisor.pid)

@@ -26,8 +26,11 @@ supervisor_kill() {
 	wait_until 10 pid_gone "$(supervisor_pid)" || fail "the supervisor survived SIGKILL"
 }
 
+# Another test's mount namespace may hold a copy of ours for a while.
+umount_all() { cairn umount "$MNT" 2>/dev/null || wait_until 60 cairn detach fs || fail "the device stays: $(cairn detach fs 2>&1)"; }
+
 assert_nothing_left() {
-	wait_until 10 eval '[ -z "$(loops_of_scratch; mounts_of_scratch)" ]' || fail "left: $(loops_of_scratch; mounts_of_scratch)"
+	wait_until 30 eval '[ -z "$(loops_of_scratch; mounts_of_scratch)" ]' || fail "left: $(loops_of_scratch; mounts_of_scratch)"
 }
 
 that_a_mount_outlives_its_supervisor_and_the_next_one_takes_over() {
@@ -58,7 +61,7 @@ that_a_mount_outlives_its_supervisor_and_the_next_one_takes_over() {
 	drop_caches
 	diff -r "$T/tree" "$MNT"
 	load_stop
-	cairn umount "$MNT"
+	umount_all
 	assert_eq "$(status '.images | length')" 0 "exports left"
 	assert_nothing_left
 }
@@ -155,15 +158,74 @@ that_under_systemd_the_death_of_both_at_once_costs_no_read() {
 		wait_until 30 managed_is_up_again $n || fail "not up for the ${n}th time"
 		load_goes_on
 	done
+	kill -KILL "$(supervisor_pid)"
+	wait_until 30 managed_is_up_again 5 || fail "not up after the supervisor alone was killed"
+	load_goes_on
 	drop_caches
 	diff -r "$T/tree" "$MNT"
 	load_stop
 	assert_eq "$(image fs .device)" "$dev" "the device"
-	cairn umount "$MNT"
+	umount_all
 	kill -TERM "$(cat "$T/d/s/manager")"
 	wait_until 30 pid_gone "$(cat "$T/d/s/manager")" || fail "it does not stop"
 	assert_eq "$(cat "$T/d/s/ended") $(cat "$T/d/s/stored")" "0 0" "exit status and descriptors left in the store"
 	assert_nothing_left
+}
+
+that_ten_upgrades_of_both_cost_no_read() {
+	need_device
+	need_filesystem erofs
+	local dev s w
+	D=u
+	mkdir -p "$T/bin"
+	cp "$CAIRND" "$T/bin/cairnd"
+	CAIRND=$T/bin/cairnd cairnd_start u
+	cairn mount "$U/fs" "$MNT" --name fs
+	dev=$(image fs .device)
+	s=$(supervisor_pid)
+	load_start "$dev" "$T/fs"
+	for i in $(seq 10); do
+		w=$(worker_pid)
+		cp "$ROOT/build/cairnd" "$T/bin/cairnd.new"
+		mv "$T/bin/cairnd.new" "$T/bin/cairnd"
+		cairn upgrade >"$T/said"
+		refute kill -0 "$w" 2>/dev/null
+		assert_eq "$(readlink "/proc/$s/exe")" "$T/bin/cairnd" "the program of the supervisor"
+		assert_eq "$(status '"\(.supervisor.pid) \(.supervisor.takeovers)"')" "$s $i" "the supervisor"
+	done
+	load_goes_on
+	kill -KILL "$(worker_pid)" # its parent still
+	load_goes_on
+	drop_caches
+	diff -r "$T/tree" "$MNT"
+	load_stop
+	umount_all
+	cairnd_stop u
+	assert_nothing_left
+}
+
+that_a_program_that_is_broken_or_knows_less_changes_nothing() {
+	local s w
+	D=b
+	mkdir -p "$T/bin"
+	cp "$CAIRND" "$T/bin/b"
+	CAIRND=$T/bin/b cairnd_start b
+	cairn export "$U/img" --name img >/dev/null
+	s=$(supervisor_pid) w=$(worker_pid)
+	rm "$T/bin/b" # its old file stays, as a package's does
+	printf '#!/bin/sh\nkill -SEGV $$\n' >"$T/bin/b"
+	chmod +x "$T/bin/b"
+	assert_fails 'check-upgrade' cairn upgrade
+	printf '#!/bin/sh\necho "cairnd: unrecognized option $*" >&2; exit 2\n' >"$T/bin/b"
+	assert_fails 'unrecognized option' cairn upgrade
+	rm "$T/bin/b"
+	assert_fails 'No such file' cairn upgrade
+	cp "$ROOT/build/cairnd" "$T/bin/b"
+	printf '[nbd]\nnonsense = 1\n' >>"$T/d/b/cairnd.ini"
+	assert_fails 'nonsense' cairn upgrade
+	assert_eq "$(supervisor_pid) $(worker_pid)" "$s $w" "the processes"
+	assert_image_equals "$(uri "$U/img" --name img)" "$T/img"
+	cairnd_stop b
 }
 
 that_a_clean_stop_leaves_nothing_to_follow() {

@@ -18,6 +18,7 @@
 #define HELLO_WAIT_MS 5000
 #define KILL_WAIT_MS  5000
 #define EXECVE_ENV    "CAIRN_EXECVE"
+#define RECORD	      "supervisor.state"
 #define FDS_FIXED     4 /* beside links and ledgers */
 
 const char *continuity_way_name(enum continuity_way way)
@@ -65,20 +66,21 @@ static bool record_find(struct continuity *c)
 	return false;
 }
 
-/* $CAIRN_EXECVE: "PID LOCK", of this process and the number of its lock. */
-static bool is_after_execve(int *lock)
+/* $CAIRN_EXECVE: "PID LOCK LAST", of this process, and the numbers of its lock and of the last
+ * descriptor that was passed. */
+static bool is_after_execve(int *lock, int *last)
 {
 	const char *text = getenv(EXECVE_ENV);
 	int pid;
 
-	return text && sscanf(text, "%d %d", &pid, lock) == 2 && pid == getpid();
+	return text && sscanf(text, "%d %d %d", &pid, lock, last) == 3 && pid == getpid();
 }
 
 int continuity_lock(void)
 {
-	int fd;
+	int fd, last;
 
-	if (!is_after_execve(&fd) || fcntl(fd, F_SETFD, FD_CLOEXEC))
+	if (!is_after_execve(&fd, &last) || fcntl(fd, F_SETFD, FD_CLOEXEC))
 		return -1;
 	return fd;
 }
@@ -112,15 +114,15 @@ static void worker_hear(struct continuity *c, const struct config *cfg)
 int continuity_open(struct continuity *c, const struct config *cfg, struct err *err)
 {
 	bool execve, lives;
-	int lock;
+	int lock, last;
 
-	execve = is_after_execve(&lock);
+	execve = is_after_execve(&lock, &last);
 	unsetenv(EXECVE_ENV);
 	*c = (struct continuity){.channel = -1};
 	if (execve)
-		inherited_add_open(&c->pool, 3);
+		inherited_add_open(&c->pool, 3, last);
 	fdstore_open(&c->store, &c->pool);
-	c->fd = file_open(cfg, "supervisor.state", err);
+	c->fd = file_open(cfg, RECORD, err);
 	if (c->fd < 0)
 		return c->fd;
 	if (!record_find(c))
@@ -140,6 +142,23 @@ int continuity_open(struct continuity *c, const struct config *cfg, struct err *
 	else if (lives && c->channel < 0)
 		worker_hear(c, cfg);
 	return 0;
+}
+
+int continuity_check(const struct config *cfg, struct err *err)
+{
+	char path[CONFIG_PATH_MAX + 32];
+	struct state s;
+	int fd, rc;
+
+	snprintf(path, sizeof(path), "%s/" RECORD, cfg->runtime_dir);
+	fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+	if (fd < 0)
+		return err_set(err, -errno, "%s: %s", path, strerror(errno));
+	rc = state_load(fd, &s, err);
+	close(fd);
+	if (!rc)
+		state_clear(&s);
+	return rc;
 }
 
 /* ---- what it held ---- */
@@ -391,30 +410,34 @@ void continuity_save(struct continuity *c, const struct continuity_now *now)
 	state_clear(&s);
 }
 
-static void fds_pass(const int *fds, size_t n, int lock, bool pass)
+/* The highest of them. */
+static int fds_pass(const int *fds, size_t n, int lock, bool pass)
 {
-	int flag = pass ? 0 : FD_CLOEXEC;
+	int flag = pass ? 0 : FD_CLOEXEC, last = lock;
 
 	fcntl(lock, F_SETFD, flag);
-	for (size_t i = 0; i < n; i++)
+	for (size_t i = 0; i < n; i++) {
 		if (fds[i] >= 0)
 			fcntl(fds[i], F_SETFD, flag);
+		if (fds[i] > last)
+			last = fds[i];
+	}
+	return last;
 }
 
 int continuity_execve(struct continuity *c, const struct continuity_now *now, int lock,
 		      const char *program, const char *file, struct err *err)
 {
 	char *with[] = {"cairnd", "-c", (char *)file, NULL}, *without[] = {"cairnd", NULL};
-	char env[32];
+	char env[48];
 	size_t n;
 	int *fds = fds_held(now, &n), rc;
 
 	if (!fds)
 		return err_set(err, -ENOMEM, "out of memory");
 	continuity_save(c, now);
-	snprintf(env, sizeof(env), "%d %d", getpid(), lock);
+	snprintf(env, sizeof(env), "%d %d %d", getpid(), lock, fds_pass(fds, n, lock, true));
 	setenv(EXECVE_ENV, env, 1);
-	fds_pass(fds, n, lock, true);
 	execv(program, file ? with : without);
 	rc = err_set(err, -errno, "%s: %s", program, strerror(errno));
 	fds_pass(fds, n, lock, false);
@@ -427,7 +450,7 @@ void continuity_close(struct continuity *c, const struct config *cfg, bool clean
 {
 	if (clean) {
 		fdstore_empty(&c->store);
-		file_remove(cfg, "supervisor.state");
+		file_remove(cfg, RECORD);
 		file_remove(cfg, "exports");
 	}
 	if (c->channel >= 0)

@@ -53,6 +53,10 @@ struct continuity_now {
 /* Finds out who was before us. May wait some seconds for its worker. runtime_dir is claimed. */
 int continuity_open(struct continuity *c, const struct config *cfg, struct err *err);
 
+/* This program can follow the supervisor of @cfg's runtime_dir: 0, or a negative errno and why not.
+ */
+int continuity_check(const struct config *cfg, struct err *err);
+
 /* A listener of the one before, if it listened on the same path; else -1. */
 int continuity_control_listen(struct continuity *c, const struct config *cfg);
 int continuity_nbd_listen(struct continuity *c, const struct config *cfg);

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "supervisor/inherited.h"
 
-#include <dirent.h>
 #include <fcntl.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -19,22 +18,14 @@ void inherited_add(struct inherited *in, int fd)
 	in->list[in->n++] = (struct inherited_fd){fd, file_id_of(fd)};
 }
 
-void inherited_add_open(struct inherited *in, int from)
+void inherited_add_open(struct inherited *in, int from, int last)
 {
-	DIR *dir = opendir("/proc/self/fd");
-	struct dirent *d;
+	for (int fd = from; fd <= last; fd++) {
+		int flags = fcntl(fd, F_GETFD);
 
-	while (dir && (d = readdir(dir))) {
-		int fd = atoi(d->d_name), flags;
-
-		if (fd < from || fd == dirfd(dir))
-			continue;
-		flags = fcntl(fd, F_GETFD);
 		if (flags >= 0 && !(flags & FD_CLOEXEC))
 			inherited_add(in, fd);
 	}
-	if (dir)
-		closedir(dir);
 }
 
 int inherited_take(struct inherited *in, struct file_id id)

@@ -19,8 +19,8 @@ struct inherited {
 /* Takes @fd; it is close-on-exec from now on. Closed, too, when memory is out. */
 void inherited_add(struct inherited *in, int fd);
 
-/* Every descriptor of this process from @from on that an execve let through. */
-void inherited_add_open(struct inherited *in, int from);
+/* Every descriptor of this process from @from to @last that an execve let through. */
+void inherited_add_open(struct inherited *in, int from, int last);
 
 /* The descriptor that refers to @id, the caller's; -1: none did. */
 int inherited_take(struct inherited *in, struct file_id id);

@@ -8,6 +8,7 @@
 
 #include "base/config.h"
 #include "base/log.h"
+#include "supervisor/continuity.h"
 #include "supervisor/supervisor.h"
 #include "supervisor/worker_process.h"
 
@@ -20,6 +21,8 @@ static const char usage[] =
 	"  -c, --config FILE   settings (default: " DEFAULT_FILE " if it is there)\n"
 	"      --check-config  read the settings, say whether they are right, and end\n"
 	"      --print-config  print every key with its value and meaning, and end\n"
+	"      --check-upgrade as --check-config, and whether this program can go on where the\n"
+	"                      cairnd that runs with them is now\n"
 	"  -V, --version\n"
 	"  -h, --help\n"
 	"\n"
@@ -27,12 +30,13 @@ static const char usage[] =
 	"_SAS_TOKEN and _CONNECTION_STRING in the environment.\n"
 	"Exit status: 0 stopped as asked, 1 could not start or run, 2 wrong usage or settings.\n";
 
-enum { OPT_CHECK = 256, OPT_PRINT };
+enum { OPT_CHECK = 256, OPT_PRINT, OPT_UPGRADE };
 
 static const struct option options[] = {
 	{"config", required_argument, NULL, 'c'},
 	{"check-config", no_argument, NULL, OPT_CHECK},
 	{"print-config", no_argument, NULL, OPT_PRINT},
+	{"check-upgrade", no_argument, NULL, OPT_UPGRADE},
 	{"version", no_argument, NULL, 'V'},
 	{"help", no_argument, NULL, 'h'},
 	{NULL, 0, NULL, 0},
@@ -56,6 +60,7 @@ int main(int argc, char **argv)
 	static struct config cfg;
 	const char *file = NULL;
 	enum log_level level;
+	struct err err;
 	int opt, mode = 0;
 
 	if (argc >= 2 && strcmp(argv[1], "--worker") == 0)
@@ -63,7 +68,7 @@ int main(int argc, char **argv)
 	while ((opt = getopt_long(argc, argv, "c:Vh", options, NULL)) != -1) {
 		if (opt == 'c')
 			file = optarg;
-		else if (opt == OPT_CHECK || opt == OPT_PRINT)
+		else if (opt == OPT_CHECK || opt == OPT_PRINT || opt == OPT_UPGRADE)
 			mode = opt;
 		else if (opt == 'V')
 			return printf("cairnd %s\n", CAIRN_VERSION) < 0;
@@ -81,7 +86,11 @@ int main(int argc, char **argv)
 		return 2;
 	if (mode == OPT_PRINT)
 		config_print(&cfg, stdout);
-	if (mode == OPT_CHECK)
+	if (mode == OPT_UPGRADE && continuity_check(&cfg, &err)) {
+		fprintf(stderr, "cairnd: %s\n", err.text);
+		return 2;
+	}
+	if (mode == OPT_CHECK || mode == OPT_UPGRADE)
 		printf("%s: ok\n", file ? file : "defaults");
 	if (mode)
 		return 0;

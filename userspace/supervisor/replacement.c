@@ -28,9 +28,9 @@ static void check_exec(const char *program, const char *file, int out)
 		_exit(127);
 	close_range(3, ~0U, 0);
 	if (file)
-		execl(program, "cairnd", "-c", file, "--check-config", (char *)NULL);
+		execl(program, "cairnd", "-c", file, "--check-upgrade", (char *)NULL);
 	else
-		execl(program, "cairnd", "--check-config", (char *)NULL);
+		execl(program, "cairnd", "--check-upgrade", (char *)NULL);
 	dprintf(STDERR_FILENO, "%s: %s\n", program, strerror(errno));
 	_exit(127);
 }
@@ -83,11 +83,11 @@ static int ask_program(const char *program, const char *file, struct err *err)
 		kill(pid, SIGKILL);
 	waitpid(pid, &status, 0);
 	if (!in_time)
-		return err_set(err, -ETIMEDOUT, "%s --check-config does not end", program);
+		return err_set(err, -ETIMEDOUT, "%s --check-upgrade does not end", program);
 	if (WIFEXITED(status) && WEXITSTATUS(status) == 0)
 		return 0;
 	said[strcspn(said, "\n")] = 0;
-	return err_set(err, -EINVAL, "%s", said[0] ? said : "cairnd --check-config failed");
+	return err_set(err, -EINVAL, "%s", said[0] ? said : "cairnd --check-upgrade failed");
 }
 
 /* Only the supervisor's start can change these. */

@@ -38,7 +38,8 @@ struct replacement {
 };
 
 /* A supervisor that runs @program (a path; NULL = our own) could serve on with the settings of
- * @file (NULL = defaults) instead of @now's: they are right by its own --check-config, and none
+ * @file (NULL = defaults) instead of @now's: they and the record of continuity.h
+ * are right by its own --check-upgrade, and none
  * differs that only a restart of cairnd can change. 0 and the settings, or a negative errno with a
  * text that names what is wrong. Waits for the check, a few seconds at most. */
 int replacement_check(const struct config *now, const char *program, const char *file,

@@ -81,10 +81,15 @@ static void on_worker_death(struct supervisor *s, int status)
 }
 
 /* What status it ended with only its parent is told. */
+static int stranger_status(const struct supervisor *s)
+{
+	return s->replacement.state == REPLACEMENT_RELEASING ? 0 : SIGKILL;
+}
+
 static void on_stranger_end(struct supervisor *s, pid_t pid)
 {
 	if (s->worker_is_stranger && pid == s->worker.pid)
-		on_worker_death(s, SIGKILL);
+		on_worker_death(s, stranger_status(s));
 	else
 		devices_child_died(&s->devices, pid);
 }
@@ -188,16 +193,28 @@ static void asker_set(struct supervisor *s, struct asker *k)
 	s->devices.env.asker = k;
 }
 
-static void write_down(struct supervisor *s, uint32_t pending)
+static struct continuity_now now_of(const struct supervisor *s)
 {
-	struct continuity_now now = {.cfg = &s->cfg,
-				     .devices = &s->devices,
-				     .worker = &s->worker,
-				     .in = &s->in,
-				     .ready = s->ready,
-				     .pending = pending};
+	return (struct continuity_now){.cfg = &s->cfg,
+				       .devices = &s->devices,
+				       .worker = &s->worker,
+				       .in = &s->in,
+				       .ready = s->ready};
+}
+
+static void write_down(struct supervisor *s)
+{
+	struct continuity_now now = now_of(s);
 
 	continuity_save(&s->continuity, &now);
+}
+
+int supervisor_execve(struct supervisor *s, const char *program, uint32_t pending, struct err *err)
+{
+	struct continuity_now now = now_of(s);
+
+	now.pending = pending;
+	return continuity_execve(&s->continuity, &now, s->lock, program, s->settings_file, err);
 }
 
 static void tell_serving(struct supervisor *s)
@@ -213,6 +230,7 @@ static void tell_serving(struct supervisor *s)
 /* Hung up, or not our protocol: either way this worker is no use. */
 static void on_nonsense(struct supervisor *s, struct worker_process *w, int rc, ssize_t len)
 {
+	struct process process;
 	int status = SIGKILL;
 
 	if (rc != -EPIPE)
@@ -220,8 +238,11 @@ static void on_nonsense(struct supervisor *s, struct worker_process *w, int rc, 
 	shutdown(w->channel, SHUT_RDWR);
 	if (rc != -EPIPE || w == &s->worker)
 		kill(w->pid, SIGKILL);
-	if (waitpid(w->pid, &status, 0) != w->pid)
-		status = SIGKILL; /* no child of ours */
+	if (waitpid(w->pid, &status, 0) != w->pid) { /* no child of ours */
+		process = process_of(w->pid);
+		process_ends(&process, STOP_WAIT_MS);
+		status = stranger_status(s);
+	}
 	if (w == &s->worker)
 		on_worker_death(s, status);
 	else
@@ -243,7 +264,7 @@ static int serve_request(struct supervisor *s, const struct supervisor_request *
 	asker_set(s, NULL);
 	if (later)
 		return 0;
-	write_down(s, 0); /* before the worker has what is new */
+	write_down(s); /* before the worker has what is new */
 	rc = answer_send(s->worker.channel, &r, &fds);
 	if (rc)
 		log_warn("supervisor", "the worker takes no reply", "why=\"%s\"", strerror(-rc));
@@ -282,6 +303,15 @@ static void on_request(struct supervisor *s, struct worker_process *w)
 
 /* ---- the loop ---- */
 
+/* The same as `cairn upgrade`; how it went is in the log. */
+static void upgrade_by_signal(struct supervisor *s)
+{
+	struct supervisor_reply r = {0};
+
+	if (!s->stopping && !upgrade_ask(s, 0, &r))
+		log_error("supervisor", "no upgrade", "why=\"%s\"", r.text);
+}
+
 static void on_signal(struct supervisor *s)
 {
 	struct signalfd_siginfo si;
@@ -290,10 +320,7 @@ static void on_signal(struct supervisor *s)
 		if (si.ssi_signo == SIGTERM || si.ssi_signo == SIGINT)
 			stop(s, (int)si.ssi_signo);
 		else if (si.ssi_signo == SIGHUP)
-			log_warn("supervisor",
-				 "SIGHUP does nothing: settings are read at start and by cairn "
-				 "upgrade",
-				 "%s", "");
+			upgrade_by_signal(s);
 	}
 	reap(s);
 }
@@ -367,7 +394,7 @@ static void serve(struct supervisor *s)
 			devices_events(&s->devices);
 		on_time(s);
 		if (!s->stopping)
-			write_down(s, 0);
+			write_down(s);
 	}
 }
 
@@ -451,6 +478,7 @@ static void worker_begin(struct supervisor *s)
 	if (s->worker_is_stranger)
 		watch_add(&s->strangers, &before->worker);
 	tell_serving(s);
+	upgrade_after(s, before->pending);
 }
 
 static int listeners_open(struct supervisor *s, struct err *err)
@@ -528,7 +556,7 @@ static int start(struct supervisor *s, struct err *err)
 	}
 	worker_begin(s);
 	continuity_begun(&s->continuity);
-	write_down(s, 0);
+	write_down(s);
 	return 0;
 }
 

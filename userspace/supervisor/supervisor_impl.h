@@ -45,6 +45,11 @@ struct supervisor {
 	int status; /* exit status */
 };
 
+/* ---- supervisor.c ---- */
+
+/* Returns only when it failed (continuity.h). */
+int supervisor_execve(struct supervisor *s, const char *program, uint32_t pending, struct err *err);
+
 /* ---- upgrade.c ---- */
 
 void upgrade_init(struct supervisor *s, const char *file);
@@ -59,6 +64,10 @@ int worker_replace(struct supervisor *s, const struct config *cfg, const char *p
 /* The worker asks for an upgrade: settings and program as they are on disk. True: begun, and
  * answered later; false: @r says why not. */
 bool upgrade_ask(struct supervisor *s, uint32_t id, struct supervisor_reply *r);
+
+/* This supervisor follows another, whose worker serves and asked for that (@asked) or not (0): have
+ * one of our own in its place, with counters of our own observer. */
+void upgrade_after(struct supervisor *s, uint32_t asked);
 
 /* The next worker asks for something; only to begin is right. */
 bool upgrade_begin(struct supervisor *s, const struct supervisor_request *q);

@@ -138,6 +138,29 @@ void upgrade_settled(struct supervisor *s)
 		 (unsigned long long)((clock_now_ns() - s->left_ns) / NSEC_PER_MSEC));
 }
 
+/* The program on disk goes on in our place, and then has another worker in place of ours. */
+static int become(struct supervisor *s, const char *program, uint32_t id, struct err *err)
+{
+	if (!s->worker.pid || !s->ready)
+		return err_set(err, -EAGAIN, "the worker is being started: ask again");
+	if (s->replacement.state != REPLACEMENT_NONE)
+		return err_set(err, -EBUSY, "the worker is being replaced already");
+	log_info("supervisor", "becoming the program on disk", "program=%s", program);
+	return supervisor_execve(s, program, id, err);
+}
+
+void upgrade_after(struct supervisor *s, uint32_t asked)
+{
+	struct err err = {0};
+
+	if (!worker_replace(s, &s->cfg, NULL, asked, &err))
+		return;
+	log_error("supervisor", "the worker of the supervisor before is not replaced", "why=\"%s\"",
+		  err.text);
+	s->replacement.asked = asked;
+	upgrade_answer(s, &err);
+}
+
 bool upgrade_ask(struct supervisor *s, uint32_t id, struct supervisor_reply *r)
 {
 	struct config *cfg = malloc(sizeof(*cfg));
@@ -146,7 +169,7 @@ bool upgrade_ask(struct supervisor *s, uint32_t id, struct supervisor_reply *r)
 		     : err_set(&err, -ENOMEM, "out of memory");
 
 	if (!rc)
-		rc = worker_replace(s, cfg, s->own_program, id, &err);
+		rc = become(s, s->own_program, id, &err);
 	free(cfg);
 	if (rc)
 		answer_error(r, &err);

@@ -19,7 +19,6 @@
 #include "base/log.h"
 #include "worker/links_kept.h"
 #include "worker/privileged.h"
-#include "worker/supervisor_seen.h"
 
 #define TRY_EVERY_MS 200
 #define ANSWER_S     10 /* a supervisor that starts does nothing else meanwhile */
@@ -106,8 +105,6 @@ static int hello(const struct worker_fds *fds, int channel)
 	rc = say(channel, &q, ours, sizeof(ours) / sizeof(ours[0]), &r);
 	if (!rc && r.code)
 		rc = r.code;
-	if (!rc)
-		supervisor_seen_set(r.value[0], r.value[1]);
 	for (size_t i = 0; !rc && i < n;)
 		i = links_say(channel, kept, n, i, &rc);
 	links_kept_release();

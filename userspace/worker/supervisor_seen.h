@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Who the supervisor is, as it said at the last ready or hello. Any thread. */
+/* Who the supervisor is, as it said when this worker was ready: one that took over since
+ * has another worker in its place at once. Any thread. */
 #ifndef WORKER_SUPERVISOR_SEEN_H
 #define WORKER_SUPERVISOR_SEEN_H
 
