@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -66,21 +67,55 @@ static bool record_find(struct continuity *c)
 	return false;
 }
 
-/* $CAIRN_EXECVE: "PID LOCK LAST", of this process, and the numbers of its lock and of the last
- * descriptor that was passed. */
-static bool is_after_execve(int *lock, int *last)
+/* $CAIRN_EXECVE: "PID LOCK LAST SETTINGS", of this process, and the numbers of its lock, of the
+ * last descriptor that was passed, and of a file with the settings that it had. */
+static bool is_after_execve(int *lock, int *last, int *settings)
 {
 	const char *text = getenv(EXECVE_ENV);
 	int pid;
 
-	return text && sscanf(text, "%d %d %d", &pid, lock, last) == 3 && pid == getpid();
+	return text && sscanf(text, "%d %d %d %d", &pid, lock, last, settings) == 4 &&
+	       pid == getpid();
+}
+
+void continuity_settings(struct config *cfg)
+{
+	struct config *was = malloc(sizeof(*was));
+	int lock, last, fd;
+	struct err err;
+	char path[48];
+
+	if (was && is_after_execve(&lock, &last, &fd)) {
+		config_defaults(was);
+		snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+		if (!config_load(path, was, &err))
+			*cfg = *was;
+		else /* a key that this program has no more */
+			log_warn("supervisor", "the settings from before are not understood",
+				 "why=\"%s\"", err.text);
+		close(fd);
+	}
+	free(was);
+}
+
+/* For continuity_settings(), not close-on-exec; -1: none. */
+static int settings_pass(const struct config *cfg)
+{
+	int fd = memfd_create("cairn-settings", 0), copy = fd < 0 ? -1 : dup(fd);
+	FILE *f = copy < 0 ? NULL : fdopen(copy, "w");
+
+	if (f) {
+		config_print(cfg, f);
+		fclose(f);
+	}
+	return fd;
 }
 
 int continuity_lock(void)
 {
-	int fd, last;
+	int fd, last, settings;
 
-	if (!is_after_execve(&fd, &last) || fcntl(fd, F_SETFD, FD_CLOEXEC))
+	if (!is_after_execve(&fd, &last, &settings) || fcntl(fd, F_SETFD, FD_CLOEXEC))
 		return -1;
 	return fd;
 }
@@ -114,9 +149,9 @@ static void worker_hear(struct continuity *c, const struct config *cfg)
 int continuity_open(struct continuity *c, const struct config *cfg, struct err *err)
 {
 	bool execve, lives;
-	int lock, last;
+	int lock, last, settings;
 
-	execve = is_after_execve(&lock, &last);
+	execve = is_after_execve(&lock, &last, &settings);
 	unsetenv(EXECVE_ENV);
 	*c = (struct continuity){.channel = -1};
 	if (execve)
@@ -429,20 +464,24 @@ int continuity_execve(struct continuity *c, const struct continuity_now *now, in
 		      const char *program, const char *file, struct err *err)
 {
 	char *with[] = {"cairnd", "-c", (char *)file, NULL}, *without[] = {"cairnd", NULL};
-	char env[48];
+	char env[64];
 	size_t n;
-	int *fds = fds_held(now, &n), rc;
+	int *fds = fds_held(now, &n), rc, settings;
 
 	if (!fds)
 		return err_set(err, -ENOMEM, "out of memory");
+	settings = settings_pass(now->cfg);
 	continuity_save(c, now);
-	snprintf(env, sizeof(env), "%d %d %d", getpid(), lock, fds_pass(fds, n, lock, true));
+	snprintf(env, sizeof(env), "%d %d %d %d", getpid(), lock, fds_pass(fds, n, lock, true),
+		 settings);
 	setenv(EXECVE_ENV, env, 1);
 	execv(program, file ? with : without);
 	rc = err_set(err, -errno, "%s: %s", program, strerror(errno));
 	fds_pass(fds, n, lock, false);
 	unsetenv(EXECVE_ENV);
 	free(fds);
+	if (settings >= 0)
+		close(settings);
 	return rc;
 }
 

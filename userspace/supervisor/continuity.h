@@ -77,6 +77,10 @@ bool continuity_worker(struct continuity *c, struct worker_process *out);
 /* The start is over: what nobody took is closed. */
 void continuity_begun(struct continuity *c);
 
+/* After an execve: *cfg is what the settings were before it, for those on disk count only once a
+ * worker serves with them. Else nothing. */
+void continuity_settings(struct config *cfg);
+
 /* Become @program with the settings of @file (NULL = defaults), which follows this supervisor in
  * the same process with all that it holds, @lock too. Returns only when that failed, with nothing
  * changed. */

@@ -592,6 +592,8 @@ int supervisor_run(const struct config *cfg, const char *file)
 	if (!s)
 		return 1;
 	s->cfg = *cfg;
+	s->settings = cfg;
+	continuity_settings(&s->cfg);
 	s->in = (struct worker_inheritance){
 		.nbd_listen = -1, .control_listen = -1, .exports_memfd = -1, .crash_memfd = -1};
 	upgrade_init(s, file);

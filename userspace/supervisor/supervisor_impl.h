@@ -30,6 +30,7 @@ struct supervisor {
 	struct watch strangers; /* processes that the supervisor before started */
 	struct replacement replacement;
 	const char *settings_file;	   /* NULL = defaults */
+	const struct config *settings;	   /* as they were on disk at start */
 	char own_program[CONFIG_PATH_MAX]; /* its path at start: another file stands there later */
 	char program[CONFIG_PATH_MAX];	   /* of workers; "" = the one that we are */
 	uint64_t left_ns;		   /* when the worker before was told to let go, or ended */

@@ -151,9 +151,17 @@ static int become(struct supervisor *s, const char *program, uint32_t id, struct
 
 void upgrade_after(struct supervisor *s, uint32_t asked)
 {
+	struct config *cfg = malloc(sizeof(*cfg));
 	struct err err = {0};
+	int rc = cfg ? 0 : err_set(&err, -ENOMEM, "out of memory");
 
-	if (!worker_replace(s, &s->cfg, NULL, asked, &err))
+	if (!rc) {
+		*cfg = *s->settings;
+		strcpy(cfg->runtime_dir, s->cfg.runtime_dir); /* its real path */
+		rc = worker_replace(s, cfg, NULL, asked, &err);
+	}
+	free(cfg);
+	if (!rc)
 		return;
 	log_error("supervisor", "the worker of the supervisor before is not replaced", "why=\"%s\"",
 		  err.text);
