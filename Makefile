@@ -301,6 +301,9 @@ $(BUILD)/bench/ledger: $(BUILD)/obj/tests/bench/ledger/ledger.o $(BUILD)/obj/lib
 	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(PKG_LIBS)
 bench-ledger: $(BUILD)/bench/ledger
 	$(Q)$<
-.PHONY: bench bench-build bench-check bench-observe bench-handover bench-ledger
+# Two exports, one with 64 readers and one with 1 or 8, before an origin that is the bottleneck
+bench-fair: all bench-build
+	$(Q)tests/bench/fair
+.PHONY: bench bench-build bench-check bench-observe bench-handover bench-ledger bench-fair
 
 -include $(shell find $(BUILD) -path $(BUILD)/deb -prune -o -name '*.d' -type f -print 2>/dev/null)
