@@ -5,6 +5,7 @@
 # make demo       the main job on real input             make bench         figures, beside the peers
 # make tsan       the tests in which threads meet, under ThreadSanitizer
 # make fuzz [TEST=manifest] [SECONDS=600]   the fuzzers of tests/fuzz
+# make soak [MINUTES=20] [SEED=N]          readers who compare, while everything else fails
 # make install DESTDIR= PREFIX=    make man    make deb (a Debian package in build/deb)
 # make format    make lint    make clean
 PREFIX  ?= /usr/local
@@ -159,6 +160,7 @@ tsan: $(TSAN_TESTS)
 	$(Q)$(shell setarch -R true 2>/dev/null && echo setarch -R) tests/unit/run $(AT_ONCE) $(if $(TEST),$(BUILD)/tsan/test_$(TEST),$^)
 .PHONY: tsan
 
+-include tests/soak/soak.mk
 -include tests/fuzz/fuzz.mk # not in a package's sources
 
 # ---- tests and demo ----
@@ -194,7 +196,7 @@ unit: unit-build
 	$(Q)tests/unit/run $(AT_ONCE) $(if $(TEST),$(BUILD)/unit/test_$(TEST),$(UNIT))
 
 # TEST=main_job for one alone; LOOP=epoll for the event loop that needs no io_uring.
-system: all man $(addprefix $(BUILD)/bench/,origin nbdload) $(FAULTS) \
+system: all man $(addprefix $(BUILD)/bench/,origin nbdload) $(FAULTS) $(BUILD)/soak/reader \
         $(addprefix $(BUILD)/system/,origin_azurite.san observe_tool link_kill compare_reads hostile_worker.so)
 	$(Q)tests/system/run --loop $(or $(LOOP),auto) $(AT_ONCE) $(TEST)
 
@@ -207,7 +209,7 @@ $(BUILD)/system/hostile_worker.so: tests/system/hostile_worker.c include/supervi
 
 # In guests, with a kernel that tests/vm/kernel fetched. TEST=nbd for one alone; KERNEL=6.12 for another.
 KERNEL ?= 6.1
-VM_PROGRAMS := $(BUILD)/vm/bin/handover \
+VM_PROGRAMS := $(BUILD)/soak/reader $(BUILD)/vm/bin/handover \
                $(addprefix $(BUILD)/system/,observe_tool compare_reads link_kill)
 $(BUILD)/vm/bin/handover: $(call objs,obj,$(wildcard tests/vm/handover/*.c))
 	$(call say,LINK,$@)
