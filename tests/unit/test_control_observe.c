@@ -101,12 +101,6 @@ int privileged_attach(int fd, struct privileged_device *d, struct err *err)
 	return err_set(err, -EIO, "not asked for here");
 }
 
-int privileged_upgrade(int fd, uint64_t *next, struct err *err)
-{
-	(void)fd, (void)next;
-	return err_set(err, -ENOTSUP, "not of this test");
-}
-
 int privileged_detach(int fd, const char *export_name, bool force, struct err *err)
 {
 	(void)fd, (void)export_name, (void)force;
