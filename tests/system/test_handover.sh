@@ -108,7 +108,8 @@ readers_stop() {
 }
 
 KILLS=100
-[ "${CAIRN_LOOP-}" != epoll ] || KILLS=30 # the other loop has had its hundred
+MANY=1000
+if [ "${CAIRN_LOOP-}" = epoll ]; then KILLS=30 MANY=100; fi # the other loop has had them all
 
 that_readers_of_mounts_and_devices_see_nothing_of_killed_workers() {
 	local i w killed=0 restarts
@@ -225,12 +226,12 @@ export_many() {
 	timeout 60 curl -s -K "$T/many"
 }
 
-that_a_worker_of_1000_exports_serves_its_device_soon_without_an_origin() {
+that_a_worker_of_many_exports_serves_its_device_soon_without_an_origin() {
 	local dev begun ms rc=0
 	need_device
 	dev=$(cairn attach "$U/img" --name img)
 	dd if="$dev" iflag=direct bs=64k count=1 status=none | cmp -n 65536 - "$T/img"
-	export_many 1000
+	export_many $MANY
 	kill -STOP "$(azurite_pid)"
 	kill -KILL "$(worker_pid)"
 	begun=$(date +%s%N)
@@ -239,8 +240,8 @@ that_a_worker_of_1000_exports_serves_its_device_soon_without_an_origin() {
 	kill -CONT "$(azurite_pid)"
 	[ $rc = 0 ] || fail "the read failed"
 	cmp -n 65536 "$T/first" "$T/img"
-	assert_eq "$(status '.images | length')" 1001 "exports that were opened again"
-	note "from the worker's death to the first byte, with 1001 exports and a silent origin: $ms ms; gap $(status .worker_before.gap_ms) ms"
+	assert_eq "$(status '.images | length')" $((MANY + 1)) "exports that were opened again"
+	note "from the worker's death to the first byte, with $MANY exports more and a silent origin: $ms ms; gap $(status .worker_before.gap_ms) ms"
 	assert_le "$ms" 20000 "milliseconds (the wish is 1000)"
 	cairnd_drop
 	cairnd_start a

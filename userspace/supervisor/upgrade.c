@@ -56,7 +56,8 @@ bool upgrade_follows(struct supervisor *s, int status)
 	s->left_planned = s->replacement.state == REPLACEMENT_RELEASING;
 	if (!s->left_planned)
 		return false;
-	if (!WIFEXITED(status) || WEXITSTATUS(status))
+	/* of a stranger the status is not told */
+	if (!s->worker_is_stranger && (!WIFEXITED(status) || WEXITSTATUS(status)))
 		log_warn("supervisor", "the old worker did not end in order", "pid=%d status=%#x",
 			 s->left_pid, status);
 	s->left_ns = s->replacement.released_ns;
