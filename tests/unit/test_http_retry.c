@@ -562,6 +562,23 @@ static void retry_after_takes_seconds_and_dates(void **state)
 	}
 }
 
+static void a_retry_after_date_is_one_of_the_servers_clock(void **state)
+{
+	static const char after[] = "Retry-After: Sun, 06 Nov 1994 08:49:40 GMT\r\n";
+	static const char date[] = "Date: Sun, 06 Nov 1994 08:49:37 GMT\r\n";
+	struct http_answer a;
+
+	(void)state;
+	for (int first = 0; first < 2; first++) {
+		http_answer_reset(&a); /* our own clock is a day behind, then ahead */
+		http_answer_header(&a, first ? after : date, strlen(first ? after : date),
+				   784111777 - 86400);
+		http_answer_header(&a, first ? date : after, strlen(first ? date : after),
+				   784111777 + 86400);
+		assert_int_equal(a.retry_after_ms, 3000);
+	}
+}
+
 static void backoff_doubles_is_bounded_and_jittered(void **state)
 {
 	(void)state;
@@ -607,6 +624,7 @@ int main(void)
 		bed_test(a_head_tells_length_and_etag),
 		bed_test(redirects_are_followed_only_where_allowed_and_take_no_password_along),
 		cmocka_unit_test(retry_after_takes_seconds_and_dates),
+		cmocka_unit_test(a_retry_after_date_is_one_of_the_servers_clock),
 		cmocka_unit_test(backoff_doubles_is_bounded_and_jittered),
 	};
 

@@ -16,7 +16,7 @@ void http_answer_reset(struct http_answer *a)
 	a->etag[0] = a->error_code[0] = a->body[0] = 0;
 	a->length = a->from = a->to = a->total = -1;
 	a->retry_after_ms = 0;
-	a->date = 0;
+	a->date = a->retry_at = 0;
 	a->body_len = 0;
 }
 
@@ -54,16 +54,27 @@ static time_t http_date(const char *s)
 	return timegm(&tm);
 }
 
-static uint32_t retry_after_ms(const char *value, size_t n, time_t now)
+static uint32_t retry_ms(int64_t s)
+{
+	return (uint32_t)(s < RETRY_AFTER_MAX_S ? s : RETRY_AFTER_MAX_S) * 1000;
+}
+
+/* A date means a time of the server's clock; ours may be hours away. Its Date may come after. */
+static void retry_at_date(struct http_answer *a, time_t now)
+{
+	if (a->date)
+		now = a->date;
+	if (a->retry_at)
+		a->retry_after_ms = a->retry_at > now ? retry_ms(a->retry_at - now) : 0;
+}
+
+static void retry_after(struct http_answer *a, const char *value, size_t n, time_t now)
 {
 	int64_t s = number(value, n);
 
-	if (s < 0) {
-		time_t at = http_date(value);
-
-		s = at > now ? at - now : 0;
-	}
-	return (uint32_t)(s < RETRY_AFTER_MAX_S ? s : RETRY_AFTER_MAX_S) * 1000;
+	a->retry_at = s < 0 ? http_date(value) : 0;
+	a->retry_after_ms = s < 0 ? 0 : retry_ms(s);
+	retry_at_date(a, now);
 }
 
 /* "bytes 0-99/1000", "bytes 0-99/" with a star, "bytes * /1000" without the blank. */
@@ -129,9 +140,11 @@ void http_answer_header(struct http_answer *a, const char *line, size_t len, tim
 	else if (strcasecmp(buf, "x-ms-error-code") == 0)
 		keep(a->error_code, sizeof(a->error_code), value);
 	else if (strcasecmp(buf, "Retry-After") == 0)
-		a->retry_after_ms = retry_after_ms(value, n, now);
-	else if (strcasecmp(buf, "Date") == 0)
+		retry_after(a, value, n, now);
+	else if (strcasecmp(buf, "Date") == 0) {
 		a->date = http_date(value);
+		retry_at_date(a, now);
+	}
 }
 
 static int check_whole(const struct http_answer *a, uint64_t off, uint32_t len, uint32_t got,

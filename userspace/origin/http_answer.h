@@ -20,6 +20,7 @@ struct http_answer {
 	int64_t from, to, total;	/* Content-Range, inclusive; -1 = not said */
 	uint32_t retry_after_ms;	/* 0 = not said */
 	time_t date;			/* the server's clock; 0 = not said */
+	time_t retry_at;		/* Retry-After as a date of that clock; 0 = not so said */
 	char body[HTTP_ERROR_BODY_MAX]; /* the beginning of an error's body, with a NUL */
 	size_t body_len;
 };
@@ -27,7 +28,8 @@ struct http_answer {
 void http_answer_reset(struct http_answer *a);
 
 /* One header line as received, status lines too (which begin the answer anew). @now is the wall
- * clock, for Retry-After dates. Lines it does not know are passed over. */
+ * clock, for Retry-After dates of a server that does not tell its own. Lines it does not know are
+ * passed over. */
 void http_answer_header(struct http_answer *a, const char *line, size_t len, time_t now);
 
 /* May the body that begins now fill [off, off + len) of which @got bytes are here? *skip: bytes to
