@@ -17,7 +17,8 @@
 
 /* As the first version wrote it. It stays as it is when the version grows. */
 static const char version_1[] =
-	"{\"version\":1,\"boot\":\"8e1c5c2e-6f0e-4f5b-9f60-0a3f9b7f0f11\",\"supervisor\":[700,"
+	"{\"version\":1,\"least\":1,\"boot\":\"8e1c5c2e-6f0e-4f5b-9f60-0a3f9b7f0f11\","
+	"\"supervisor\":[700,"
 	"81234],"
 	"\"worker\":[712,81250],\"ready\":true,\"restarts\":3,\"takeovers\":2,\"pending\":41,"
 	"\"control_socket\":\"/run/cairn/control.sock\",\"nbd_socket\":\"/run/cairn/nbd.sock\","
@@ -118,9 +119,22 @@ static void a_record_of_a_newer_version_is_refused_and_says_so(void **unused)
 	struct err err;
 
 	(void)unused;
-	assert_int_equal(parse_changed("\"version\":1", "\"version\":2", &err), -EPROTONOSUPPORT);
+	assert_int_equal(parse_changed("\"version\":1,\"least\":1", "\"version\":2", &err),
+			 -EPROTONOSUPPORT);
+	assert_int_equal(
+		parse_changed("\"version\":1,\"least\":1", "\"version\":2,\"least\":2", &err),
+		-EPROTONOSUPPORT);
 	assert_non_null(strstr(err.text, "of version 2"));
 	assert_int_equal(parse_changed("\"version\":1", "\"version\":0", &err), -EBADMSG);
+}
+
+static void a_newer_version_that_says_so_is_read_by_this_one(void **unused)
+{
+	struct err err;
+
+	(void)unused;
+	assert_int_equal(
+		parse_changed("\"version\":1,\"least\":1", "\"version\":3,\"least\":1", &err), 0);
 }
 
 static void a_key_more_is_no_other_version(void **unused)
@@ -252,6 +266,7 @@ int main(void)
 		cmocka_unit_test(a_record_of_version_1_is_read),
 		cmocka_unit_test(what_is_printed_is_read_back_the_same),
 		cmocka_unit_test(a_record_of_a_newer_version_is_refused_and_says_so),
+		cmocka_unit_test(a_newer_version_that_says_so_is_read_by_this_one),
 		cmocka_unit_test(a_key_more_is_no_other_version),
 		cmocka_unit_test(what_cannot_be_is_refused),
 		cmocka_unit_test(more_links_than_a_device_has_are_refused),

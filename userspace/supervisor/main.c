@@ -21,7 +21,7 @@ static const char usage[] =
 	"  -c, --config FILE   settings (default: " DEFAULT_FILE " if it is there)\n"
 	"      --check-config  read the settings, say whether they are right, and end\n"
 	"      --print-config  print every key with its value and meaning, and end\n"
-	"      --check-upgrade as --check-config, and whether this program can go on where the\n"
+	"      --check-upgrade  as --check-config, and whether this program can go on where the\n"
 	"                      cairnd that runs with them is now\n"
 	"  -V, --version\n"
 	"  -h, --help\n"

@@ -87,6 +87,7 @@ char *state_print(const struct state *s)
 	char *json;
 
 	cJSON_AddNumberToObject(o, "version", STATE_VERSION);
+	cJSON_AddNumberToObject(o, "least", STATE_LEAST);
 	cJSON_AddStringToObject(o, "boot", s->boot);
 	process_put(o, "supervisor", &s->supervisor);
 	process_put(o, "worker", &s->worker);
@@ -274,6 +275,14 @@ static int state_take(const cJSON *o, struct state *s)
 	return devices_take(o, s);
 }
 
+static bool version_is_read(const cJSON *o, double version)
+{
+	double least = version;
+
+	integer_take(o, "least", 1, UINT32_MAX, &least);
+	return version >= STATE_OLDEST && least <= STATE_VERSION;
+}
+
 int state_parse(const char *json, size_t len, struct state *out, struct err *err)
 {
 	cJSON *o = len <= STATE_LEN_MAX ? cJSON_ParseWithLength(json, len) : NULL;
@@ -283,7 +292,7 @@ int state_parse(const char *json, size_t len, struct state *out, struct err *err
 
 	if (!o || !integer_take(o, "version", 1, UINT32_MAX, &version))
 		err_set(err, rc, "the supervisor's record is damaged");
-	else if (version < STATE_OLDEST || version > STATE_VERSION)
+	else if (!version_is_read(o, version))
 		rc = err_set(err, -EPROTONOSUPPORT,
 			     "the supervisor's record is of version %.0f, and this cairnd (%s) "
 			     "knows %u to %u",

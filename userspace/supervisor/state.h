@@ -2,9 +2,10 @@
 /* What a supervisor knows, written down at each change for the one that follows it: after an execve
  * of its own, from systemd's store of descriptors, or after its death.
  *
- * JSON in base/slots.h, in runtime_dir/supervisor.state. The version grows with a change that the
- * reader before it would misunderstand; a key more is none. A reader takes its own version and the
- * one before. Plain data and a parser that trusts nothing; supervisor/continuity.c acts on it.
+ * JSON in base/slots.h, in runtime_dir/supervisor.state. A reader takes its own version and the one
+ * before. A newer one says from which version on a reader understands it (key `least`), so that one
+ * can go back, too: that grows only with a change that an older reader would misunderstand, which a
+ * key more is not. Plain data and a parser that trusts nothing; supervisor/continuity.c acts on it.
  *
  * A descriptor is written down as what it refers to, by device and inode number: whoever brings it
  * (our own table after an execve, systemd, a worker) can bring no other.
@@ -22,7 +23,8 @@
 #include "nbd/attach.h"
 
 #define STATE_VERSION 1u
-#define STATE_OLDEST  1u
+#define STATE_OLDEST  1u /* that is read */
+#define STATE_LEAST   1u /* that reads what is written */
 
 struct file_id {
 	uint64_t dev, ino; /* ino 0 = there is none */
