@@ -209,7 +209,7 @@ $(BUILD)/system/hostile_worker.so: tests/system/hostile_worker.c include/supervi
 
 # In guests, with a kernel that tests/vm/kernel fetched. TEST=nbd for one alone; KERNEL=6.12 for another.
 KERNEL ?= 6.1
-VM_PROGRAMS := $(BUILD)/soak/reader $(BUILD)/vm/bin/handover \
+VM_PROGRAMS := $(BUILD)/soak/reader $(BUILD)/vm/bin/handover $(BUILD)/bench/origin \
                $(addprefix $(BUILD)/system/,observe_tool compare_reads link_kill)
 $(BUILD)/vm/bin/handover: $(call objs,obj,$(wildcard tests/vm/handover/*.c))
 	$(call say,LINK,$@)

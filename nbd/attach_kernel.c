@@ -40,7 +40,7 @@
  * another, which is no error but delays what else that connection carried. 0 would be no better:
  * with two connections or more the kernel does the same every 30 s. */
 #define WAIT_TIMEOUT_S	  600
-#define WAIT_DEAD_S	  (30 * 86400) /* times HZ it fits 32 bits */
+#define WAIT_DEAD_S	  86400
 #define RECONNECT_WAIT_MS 2000
 #define FREE_WAIT_MS	  2000
 

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Every read ends, and shares are fair: a greedy export leaves others theirs, a limit holds, and a read
 # whose origin is silent fails or waits as configured, while everything else goes on.
+# any event loop
 . "$(dirname "$0")/lib.sh"
 
 MIB=$((1 << 20))
@@ -34,7 +35,7 @@ that_one_reader_of_an_export_is_not_kept_waiting_by_sixty_four_of_another() {
 	cairnd_start a fill.threads=1 origin.connections=4 fill.readahead=0
 	export_two
 	origin_ask near '__set?delay_ms=20' >/dev/null
-	load --verify "$T/o/greedy" "$(nbd_socket)" greedy rnd 65536 64 1 5 >"$T/greedy.json" &
+	load --verify "$T/o/greedy" "$(nbd_socket)" greedy rnd 65536 64 1 4 >"$T/greedy.json" &
 	sleep 0.5
 	load --verify "$T/o/modest" "$(nbd_socket)" modest rnd 65536 1 1 3 >"$T/modest.json"
 	wait $!
@@ -106,7 +107,7 @@ patient() { [ "$(image "$1" '.reads_waiting > 0 and .deadlines_passed > 0')" = t
 that_a_read_waits_until_its_origin_is_back() {
 	local readers
 	cairnd_drop
-	cairnd_start a fill.deadline=3 fill.threads=1 fill.memory=8MiB nbd.miss_memory=4MiB
+	cairnd_start a fill.deadline=2 fill.threads=1 fill.memory=8MiB nbd.miss_memory=4MiB
 	origin_start far
 	uri "$(origin_url far)/greedy" --name greedy --on-deadline wait >/dev/null
 	uri "$(origin_url far)/third" --name third >/dev/null
