@@ -78,8 +78,7 @@ static void rounds_skip(struct drr *d, struct drr_ring *r,
 	uint64_t least = UINT64_MAX;
 	struct drr_flow *f;
 
-	TAILQ_FOREACH(f, &r->flows, turn)
-	{
+	for (f = TAILQ_FIRST(&r->flows); f; f = TAILQ_NEXT(f, turn)) {
 		const struct drr_item *i = TAILQ_FIRST(&f->items);
 
 		if ((!may || may(arg, i)) && i->cost - f->deficit < least)
