@@ -475,6 +475,23 @@ static void refresh_is_passed_on(void **state)
 	assert_int_equal(table.refreshes, 1);
 }
 
+static void a_limit_and_on_deadline_are_passed_on_and_told(void **state)
+{
+	(void)state;
+	answers("POST", "/v1/exports", "{\"url\":\"file:///d/one\",\"on_deadline\":\"wait\"}", 201,
+		"on_deadline", "wait");
+	answers("PATCH", "/v1/exports/one", "{\"limit\":5000000}", 200, NULL, NULL);
+	assert_int_equal(table.list[0].limit, 5000000);
+	answers("PATCH", "/v1/exports/one", "{\"limit\":-1}", 400, NULL, NULL);
+	answers("PATCH", "/v1/exports/one", "{}", 400, NULL, NULL);
+	answers("PATCH", "/v1/exports/two", "{\"limit\":1}", 404, NULL, NULL);
+	assert_int_equal(table.list[0].limit, 5000000);
+	/* an export that was not there is not there afterwards */
+	answers("POST", "/v1/exports", "{\"url\":\"file:///d/two\",\"on_deadline\":\"maybe\"}", 400,
+		NULL, NULL);
+	assert_int_equal(table.n, 1);
+}
+
 static void requests_that_make_no_sense_are_told_why(void **state)
 {
 	char *huge = malloc(200000);
@@ -681,6 +698,7 @@ int main(void)
 		bed(a_helpers_last_connection_is_waited_for),
 		bed(a_device_the_supervisor_lost_does_not_hold_the_export),
 		bed(refresh_is_passed_on),
+		bed(a_limit_and_on_deadline_are_passed_on_and_told),
 		bed(requests_that_make_no_sense_are_told_why),
 		bed(the_status_tells_counters_exactly),
 		bed(counters_do_not_fall_when_an_export_goes),

@@ -313,6 +313,17 @@ static void read_ahead_of_a_device_is_told(void **state)
 	assert_true(now == strtoull(text, NULL, 10));
 }
 
+static void the_kernel_gives_a_read_more_time_than_the_worker_takes(void **state)
+{
+	(void)state;
+	assert_int_equal(kernel_timeout_s(90, false), 100);
+	assert_int_equal(kernel_dead_timeout_s(90, false), 100);
+	/* one that waits is sent anew now and then, and never given up while a worker may come */
+	assert_int_equal(kernel_timeout_s(90, true), 600);
+	assert_int_equal(kernel_timeout_s(3600, true), 3610);
+	assert_int_equal(kernel_dead_timeout_s(90, true), 86400);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -329,6 +340,7 @@ int main(void)
 		cmocka_unit_test(only_the_name_of_a_whole_nbd_device_is_one),
 		cmocka_unit_test(read_ahead_of_what_is_not_there_or_cannot_be_is_refused_by_name),
 		cmocka_unit_test(read_ahead_of_a_device_is_told),
+		cmocka_unit_test(the_kernel_gives_a_read_more_time_than_the_worker_takes),
 	};
 
 	return cmocka_run_group_tests(tests, folder_make, folder_remove);

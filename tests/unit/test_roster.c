@@ -34,6 +34,8 @@ static int setup(void **state)
 	memset(entries[1].digest, 'a', sizeof(entries[1].digest) - 1);
 	strcpy(entries[2].etag, "\"0x8D\"");
 	entries[2].length = (1ULL << 60) + 1;
+	strcpy(entries[1].on_deadline, "wait");
+	entries[2].limit = 200000000;
 	return fd < 0;
 }
 
@@ -59,6 +61,8 @@ static void holds(size_t n)
 		assert_string_equal(e[i].digest, entries[i].digest);
 		assert_string_equal(e[i].etag, entries[i].etag);
 		assert_true(e[i].length == entries[i].length);
+		assert_string_equal(e[i].on_deadline, entries[i].on_deadline);
+		assert_int_equal(e[i].limit, entries[i].limit);
 	}
 	free(e);
 }
