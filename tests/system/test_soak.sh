@@ -47,6 +47,16 @@ all_down() {
 	cairn detach img
 }
 
+that_a_seed_draws_the_same_schedule_each_time_and_another_seed_another() {
+	soak_schedule 7 600 >"$T/one"
+	soak_schedule 7 600 | cmp - "$T/one"
+	soak_schedule 8 600 >"$T/two"
+	refute cmp -s "$T/one" "$T/two"
+	assert_le 100 "$(wc -l <"$T/one")" "events in ten minutes"
+	sort -c -s -n -k 1,1 "$T/one"
+	assert_eq "$(grep -c origin_set "$T/one")" "$(grep -c origin_clear "$T/one")" "faults that end"
+}
+
 that_readers_see_nothing_of_what_befalls_the_daemon_its_origin_and_its_disk() {
 	need_device
 	need_filesystem erofs
