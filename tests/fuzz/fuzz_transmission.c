@@ -155,6 +155,7 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
 	image_fd = file_of(image, sizeof(image), path);
 	export.ops = &ops;
 	export.size = SIZE;
+	nbd_budget_share_init(&export.budget);
 	strcpy(export.name, "one");
 	/* an abstract name: nothing is left behind */
 	snprintf(where.sun_path + 1, sizeof(where.sun_path) - 1, "cairn-fuzz-%d", getpid());
