@@ -306,12 +306,12 @@ that_programs_and_maps_end_with_a_stop() {
 	wait_until 10 bpf_is_gone "$ids" || fail "left: $ids"
 }
 
-that_programs_and_maps_end_with_a_kill() {
+that_programs_and_maps_end_with_a_kill_of_both() {
 	local ids s w
 	ids=$(bpf_ids "$(supervisor_pid)")
 	assert_le 6 "$(wc -l <<<"$ids")" "programs and maps"
 	s=$(supervisor_pid) w=$(worker_pid)
-	kill -KILL "$s"
+	kill -KILL "$s" "$w"
 	wait_until 10 pid_gone "$w" || fail "the worker stays"
 	wait_until 10 bpf_is_gone "$ids" || fail "left: $ids"
 }

@@ -71,7 +71,7 @@ static void answer_unwatch(struct devices *d, struct loader *observer,
 {
 	const struct attachment *a = devices_find(d, q->name);
 
-	if (a)
+	if (a && observer)
 		loader_remove(observer, device_base(a), (uint32_t)q->value[0]);
 }
 
@@ -131,7 +131,7 @@ static void answer_device(struct devices *d, struct loader *observer,
 	else
 		r->code = devices_detach(d, q->name, q->flags & SUPERVISOR_FORCE, err);
 	a = devices_find(d, q->name);
-	if (before[0] && (!a || strcmp(before, device_base(a)) != 0))
+	if (observer && before[0] && (!a || strcmp(before, device_base(a)) != 0))
 		loader_remove(observer, before, 0);
 }
 

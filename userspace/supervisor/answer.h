@@ -13,7 +13,8 @@ struct answer_fds {
 	int fd[SUPERVISOR_FDS_MAX]; /* of r->nfds; borrowed */
 };
 
-/* Fills all but the reply's id. @q was checked. */
+/* Fills all but the reply's id. @q was checked. @observer may be NULL where @q does not ask for it.
+ */
 void answer_request(struct devices *d, struct loader *observer, const struct supervisor_request *q,
 		    struct supervisor_reply *r, struct answer_fds *fds);
 

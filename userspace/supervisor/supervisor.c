@@ -129,6 +129,18 @@ static void stop(struct supervisor *s, int signo)
 
 /* ---- requests ---- */
 
+/* Its programs take the kernel a second: not before a worker asks, which then serves. */
+static int observer_open(struct supervisor *s, struct err *err)
+{
+	if (s->observer)
+		return 0;
+	s->observer = loader_open(strcmp(s->cfg.observe, "off") != 0);
+	if (!s->observer)
+		return err_set(err, -ENOMEM, "out of memory");
+	log_info("observe", "observer", "hooks=\"%s\"", loader_hooks(s->observer, NULL));
+	return 0;
+}
+
 /* True: the answer comes later. */
 static bool answer(struct supervisor *s, const struct supervisor_request *q,
 		   const struct guard_fds *with, struct supervisor_reply *r, struct answer_fds *fds)
@@ -150,6 +162,9 @@ static bool answer(struct supervisor *s, const struct supervisor_request *q,
 		upgrade_tell(s, r);
 	} else if (q->op == SUPERVISOR_UPGRADE) {
 		return upgrade_ask(s, q->id, r);
+	} else if ((q->op == SUPERVISOR_OBSERVER || q->op == SUPERVISOR_WATCH) &&
+		   observer_open(s, &refused)) {
+		answer_error(r, &refused);
 	} else {
 		answer_request(&s->devices, s->observer, q, r, fds);
 	}
@@ -334,7 +349,7 @@ static uint64_t min_ns(uint64_t a, uint64_t b)
 static int wait_ms(struct supervisor *s, bool reads_worker)
 {
 	uint64_t now = clock_now_ns(), at = UINT64_MAX;
-	int tick = loader_tick(s->observer);
+	int tick = s->observer ? loader_tick(s->observer) : -1;
 
 	if (tick >= 0)
 		at = now + (uint64_t)tick * NSEC_PER_MSEC;
@@ -537,10 +552,6 @@ static int start(struct supervisor *s, struct err *err)
 		return s->signals;
 	if (sd_watchdog_enabled(0, &usec) > 0)
 		s->watchdog_ns = usec * 1000 / 2;
-	s->observer = loader_open(strcmp(s->cfg.observe, "off") != 0);
-	if (!s->observer)
-		return err_set(err, -ENOMEM, "out of memory");
-	log_info("observe", "observer", "hooks=\"%s\"", loader_hooks(s->observer, NULL));
 	guard_init(&s->guard, s->cfg.control_socket, clock_now_ns());
 	rc = devices_open(&s->devices, &s->cfg, err);
 	if (rc)
