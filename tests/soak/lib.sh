@@ -144,6 +144,12 @@ soak_play() {
 			readers_judge
 			sleep_ms $((at - now < 500 ? at - now : 500))
 		done
+		if [ $now -ge $((SOAK_SECONDS * 1500)) ]; then # a machine this slow gets no further
+			befall_origin_clear
+			befall_disk_free
+			note "after $((now / 1000)) s at event $(wc -l <"$T/played") of $(wc -l <"$T/schedule")"
+			break
+		fi
 		echo "$at $name $lasts" >>"$T/played"
 		"befall_$name" $lasts
 		progress "$at"

@@ -78,7 +78,7 @@ that_it_makes_the_user_and_the_folders() {
 	installed
 	grep -q '^cairn:.*/nologin$' "$R/etc/passwd"
 	grep -q '^cairn:' "$R/etc/group"
-	assert_eq "$(stat -c '%a %U' "$R/var/lib/cairn")" '700 cairn' "the store"
+	assert_eq "$(stat -c '%a %u' "$R/var/lib/cairn")" "700 $(awk -F: '$1 == "cairn" { print $3 }' "$R/etc/passwd")" "the store"
 }
 
 that_the_service_starts_at_boot() {
