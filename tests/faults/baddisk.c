@@ -245,6 +245,12 @@ static int bad_chmod(const char *path, mode_t mode, struct fuse_file_info *fi)
 	return result(fchmodat(root, rel(path), mode, 0));
 }
 
+static int bad_chown(const char *path, uid_t uid, gid_t gid, struct fuse_file_info *fi)
+{
+	(void)fi;
+	return result(fchownat(root, rel(path), uid, gid, AT_SYMLINK_NOFOLLOW));
+}
+
 static int bad_utimens(const char *path, const struct timespec at[2], struct fuse_file_info *fi)
 {
 	(void)fi;
@@ -285,6 +291,7 @@ static const struct fuse_operations ops = {
 	.rmdir = bad_rmdir,
 	.rename = bad_rename,
 	.chmod = bad_chmod,
+	.chown = bad_chown,
 	.utimens = bad_utimens,
 	.statfs = bad_statfs,
 };
