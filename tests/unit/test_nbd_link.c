@@ -181,6 +181,7 @@ static int set_up(void **state)
 		image[i] = (uint8_t)(i * 31 + i / 4096);
 	memset(&export.nbd, 0, sizeof(export.nbd));
 	export.nbd.ops = &ops;
+	nbd_budget_share_init(&export.nbd.budget);
 	export.nbd.size = SIZE;
 	strcpy(export.nbd.name, "one");
 	export.nheld = 0;

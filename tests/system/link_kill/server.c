@@ -130,6 +130,7 @@ void server_run(const struct nbd_link *link)
 	struct nbd_server *server;
 	struct err err;
 
+	nbd_budget_share_init(&export.budget);
 	chance.s = (uint64_t)getpid() * 0x9e3779b97f4a7c15ULL;
 	if (nbd_server_start(&cfg, &server, &err))
 		die(err.text);
