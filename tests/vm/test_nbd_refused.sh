@@ -92,8 +92,8 @@ that_a_foreign_device_is_never_touched() {
 	assert_fails 'nbd0' cairn detach /dev/nbd0 --force
 	cairnd_kill a
 	cairnd_launch a
-	assert_connected nbd0
-	cairn attach "$U/fio" --name fio >/dev/null
+	assert_connected "nbd0 ${dev#/dev/}" # its own is kept
+	assert_eq "$(cairn attach "$U/fio" --name fio)" "$dev" "the device of the image"
 	cairnd_stop a
 	assert_connected nbd0
 	drop_caches
