@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 # A minute of the soak on the kernel's own NBD: file systems and a device whose workers and supervisors are
-# killed and replaced, whose connections are cut, whose store is too small and whose disk is full.
+# killed and replaced, whose store is too small and whose disk is full.
 . "$(dirname "$0")/nbd.sh"
 . "$(dirname "$0")/../soak/lib.sh"
 
 D=soak
 BOUND_MS=${CAIRN_SOAK_BOUND_MS:-120000} # a guest on two emulated processors beside others
-KINDS=(worker_kill worker_kill worker_kill worker_stop evict origin disk link_cut)
+KINDS=(worker_kill worker_kill worker_kill worker_stop evict origin disk)
 FAULTS_OF_ORIGIN=(stalls is_gone is_slow)
 
 origin_pid() { cat "$T/origin.pid"; }
@@ -31,9 +31,6 @@ befall_origin_clear() {
 	curl -sS --max-time 20 "$URL/__set?delay_ms=0" >/dev/null
 }
 
-# The connections of a device end, as when a link resets: the kernel's side is closed.
-befall_link_cut() { ss -K -t state established src 127.0.0.1 >/dev/null 2>&1 || true; }
-
 readers_of_soak() {
 	printf '%s\n' "direct:$MNT/big:$T/tree/big" "cached:$MNT/big:$T/tree/big" "cached:$T/ext4/small:$T/tree/small" \
 		"direct:$T/ext4/big:$T/tree/big" "direct:$DEV:$T/img" "cached:$DEV:$T/img" "nbd:$EXPORT:$T/img"
@@ -56,7 +53,7 @@ all_down() {
 	cairn detach img
 }
 
-that_readers_see_nothing_of_what_befalls_the_daemon_its_links_and_its_disk() {
+that_readers_see_nothing_of_what_befalls_the_daemon_its_origin_and_its_disk() {
 	local before
 	add_kinds
 	mkdir -p "$T/ext4"
