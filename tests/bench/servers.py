@@ -107,6 +107,8 @@ class Scratch:
         os.makedirs(TOOLS, exist_ok=True)
         self.disk = tempfile.mkdtemp(prefix="tmp.", dir=TOOLS)
         self.short = tempfile.mkdtemp(prefix="cairn-bench.", dir="/tmp")
+        for folder in (self.disk, self.short):
+            os.chmod(folder, 0o755)  # the worker is another user
         atexit.register(self.remove)
         atexit.register(end_all)  # runs first
         for sig in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):

@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the tables share: the image, the load tool, which server's turn it is, and the rows.
+
+A table is a module of this folder with run(lab): it adds rows to a Book and prints what they say.
+"""
+import json
+import os
+import random
+import subprocess
+import sys
+import time
+
+import servers
+
+ROUNDS = int(os.environ.get("ROUNDS", 5))
+SECS = float(os.environ.get("SECS", 1))
+COLD_SECS = float(os.environ.get("COLD_SECS", 8))
+IMAGE_MIB = int(os.environ.get("IMAGE_MIB", 1024))
+ONLY = [s for s in os.environ.get("SERVERS", "").split(",") if s]
+
+skipped = {}  # server: why
+
+
+class Lab:
+    """What a table works with: one image, its origin, a scratch folder."""
+
+    def __init__(self):
+        self.scratch = servers.Scratch()
+        self.image = make_image()
+        self.origin = servers.Origin(os.path.dirname(self.image))
+        self.url = f"{self.origin.url}/{os.path.basename(self.image)}"
+
+    def start(self, name):
+        return servers.start(self.scratch, name, self.image, self.url)
+
+
+def make_image():
+    """1 GiB that is the same on every machine; no block is zero or like another."""
+    folder = os.path.join(servers.TOOLS, "images")
+    path = os.path.join(folder, f"random-{IMAGE_MIB}.img")
+    os.makedirs(folder, exist_ok=True)
+    if os.path.exists(path) and os.path.getsize(path) == IMAGE_MIB << 20:
+        return path
+    source = random.Random(20240917)
+    with open(path + ".part", "wb") as f:
+        for _ in range(IMAGE_MIB):
+            f.write(source.randbytes(1 << 20))
+    os.rename(path + ".part", path)
+    return path
+
+
+def read_file(path, buffer=bytearray(4 << 20)):
+    with open(path, "rb", buffering=0) as f:
+        while f.readinto(buffer):
+            pass
+
+
+def read_into_cache(image, folders):
+    read_file(image)
+    for folder in folders:
+        for at, _, names in os.walk(folder):
+            for name in names:
+                path = os.path.join(at, name)
+                if os.path.isfile(path):
+                    read_file(path)
+
+
+def load(server, mode, size, depth, connections, seconds, *options):
+    """What nbdload says, or a row that says why it failed."""
+    argv = [os.path.join(servers.TOOLS, "nbdload"), "--pid", str(server.pid), *options,
+            server.socket, server.export, mode, str(size), str(depth), str(connections),
+            str(seconds)]
+    try:
+        p = subprocess.run(argv, capture_output=True, text=True, timeout=seconds + 60)
+    except subprocess.TimeoutExpired:
+        return {"failed": "nbdload did not end"}
+    if p.returncode != 0:
+        return {"failed": (p.stderr or p.stdout).strip()}
+    return json.loads(p.stdout)
+
+
+class Book:
+    """The rows of one table, kept on disk as they come."""
+
+    def __init__(self, table):
+        stamp = time.strftime("%Y%m%d-%H%M%S")
+        self.path = os.path.join(servers.TOOLS, f"{table}-{stamp}.jsonl")
+        self.rows = []
+
+    def add(self, server, cell, round_, row):
+        row = {"server": server, "cell": cell, "round": round_, **row}
+        if "failed" in row:
+            print(f"bench: {server}, {cell}: {row['failed']}", file=sys.stderr)
+        self.rows.append(row)
+        with open(self.path, "a") as f:
+            f.write(json.dumps(row) + "\n")
+
+
+def skip(name, why):
+    if name not in skipped:
+        print(f"bench: without {name}: {why}", file=sys.stderr)
+    skipped[name] = str(why)
+
+
+def turn_order(names, round_):
+    names = [n for n in names if not ONLY or n in ONLY]
+    first = round_ % len(names) if names else 0
+    return [n for n in names[first:] + names[:first] if n not in skipped]
+
+
+def compare_all(server, image):
+    """Every byte once: a wrong server has no figures. It also fills a store that was empty."""
+    row = load(server, "once", 1 << 20, 8, 1, 120, "--verify", image)
+    if "failed" in row or row["bytes"] < IMAGE_MIB << 20:
+        raise servers.Unavailable(f"it does not read the image: {row}")
