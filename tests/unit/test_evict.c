@@ -8,7 +8,7 @@
 struct bed {
 	_Atomic uint64_t stored[2][N];
 	_Atomic uint8_t heat[2][N];
-	_Atomic uint32_t pins[2][N];
+	_Atomic uint32_t pins[2][N], kept[2];
 	struct evict_set set[2];
 	struct evict_set *sets[2];
 	struct evict_hand hand;
@@ -21,7 +21,8 @@ static int bed_new(void **state)
 	for (int s = 0; s < 2; s++) {
 		for (int i = 0; i < N; i++)
 			b->stored[s][i] = 1;
-		b->set[s] = (struct evict_set){N, b->stored[s], b->heat[s], b->pins[s]};
+		b->set[s] =
+			(struct evict_set){N, b->stored[s], b->heat[s], b->pins[s], &b->kept[s]};
 		b->sets[s] = &b->set[s];
 	}
 	*state = b;

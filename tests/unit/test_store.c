@@ -275,6 +275,37 @@ static void pinned_extents_are_never_evicted(void **state)
 	free(buf);
 }
 
+static void a_kept_object_is_never_evicted(void **state)
+{
+	struct bed *b = *state;
+	const struct object_id other = {.kind = OBJECT_IMAGE, .id = {9}, .length = 64 * MIB};
+	struct object *kept;
+	uint8_t *buf = calloc(1, STORE_EXTENT);
+
+	bed_close(b);
+	bed_open(b, 8 * MIB);
+	kept = b->o;
+	object_keep(kept);
+	object_keep(kept);
+	put(b, 0, 64, 1);
+	assert_int_equal(object_open(b->store, &other, false, &b->o, &b->err), 0);
+	put(b, 0, 64, 2);
+	put(b, 64, 64, 3);
+	assert_int_equal(object_resident(kept, 0, 4 * MIB), 4 * MIB);
+	assert_int_equal(object_resident(b->o, 0, 1), 0);
+	object_let_go(kept);
+	put(b, 128, 64, 4);
+	assert_int_equal(object_resident(kept, 0, 4 * MIB), 4 * MIB);
+	object_keep(b->o);
+	assert_int_equal(object_publish(b->o, 0, 64, buf, NULL), -ENOSPC);
+	object_let_go(kept);
+	put(b, 0, 64, 5);
+	assert_int_equal(object_resident(kept, 0, 1), 0);
+	object_let_go(b->o);
+	object_close(kept);
+	free(buf);
+}
+
 static void zero_blocks_take_no_space_and_survive_eviction_only_in_memory(void **state)
 {
 	struct bed *b = *state;
@@ -405,6 +436,7 @@ int main(void)
 		T(the_size_limit_holds_and_space_is_given_back),
 		T(a_lowered_limit_holds_from_the_start),
 		T(pinned_extents_are_never_evicted),
+		T(a_kept_object_is_never_evicted),
 		T(zero_blocks_take_no_space_and_survive_eviction_only_in_memory),
 		T(space_is_not_freed_under_a_reader),
 		T(a_data_thread_never_waits_for_an_eviction),

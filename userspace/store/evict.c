@@ -15,7 +15,8 @@ static bool is_victim(const struct evict_set *s, uint64_t i)
 {
 	uint8_t heat;
 
-	if (!atomic_load_explicit(&s->stored[i], memory_order_relaxed) ||
+	if (atomic_load_explicit(s->kept, memory_order_relaxed) ||
+	    !atomic_load_explicit(&s->stored[i], memory_order_relaxed) ||
 	    atomic_load_explicit(&s->pins[i], memory_order_relaxed))
 		return false;
 	heat = atomic_load_explicit(&s->heat[i], memory_order_relaxed);

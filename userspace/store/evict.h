@@ -20,6 +20,7 @@ struct evict_set {
 	const _Atomic uint64_t *stored; /* per extent: one bit a block that takes space */
 	_Atomic uint8_t *heat;		/* per extent: raised by readers, lowered by the hand */
 	const _Atomic uint32_t *pins;	/* per extent: > 0 = stays */
+	const _Atomic uint32_t *kept;	/* the whole of it: > 0 = stays */
 };
 
 struct evict_hand {

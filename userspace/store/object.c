@@ -84,7 +84,7 @@ static int object_alloc_words(struct object *o)
 	o->pins = words_new(o->extents, 4);
 	if (!o->ready || !o->suspect || !o->stored || !o->heat || !o->pins)
 		return -ENOMEM;
-	o->set = (struct evict_set){o->extents, o->stored, o->heat, o->pins};
+	o->set = (struct evict_set){o->extents, o->stored, o->heat, o->pins, &o->kept};
 	return 0;
 }
 
@@ -348,4 +348,16 @@ void object_hold(struct object *o, uint64_t extent)
 void object_unpin(struct object *o, uint64_t extent)
 {
 	atomic_fetch_sub(&o->pins[extent], 1);
+}
+
+void object_keep(struct object *o)
+{
+	pthread_mutex_lock(&o->store->lock);
+	atomic_fetch_add(&o->kept, 1);
+	pthread_mutex_unlock(&o->store->lock);
+}
+
+void object_let_go(struct object *o)
+{
+	atomic_fetch_sub(&o->kept, 1);
 }

@@ -59,7 +59,7 @@ struct object {
 	uint64_t extents;
 	_Atomic uint64_t *ready, *suspect, *stored;
 	_Atomic uint8_t *heat;
-	_Atomic uint32_t *pins;
+	_Atomic uint32_t *pins, kept;
 	struct evict_set set;
 	_Atomic uint64_t stored_blocks, zero_blocks;
 	_Atomic uint32_t users; /* object_open() less object_close() */
@@ -107,6 +107,11 @@ static inline void object_touch(struct object *o, uint64_t off)
 void object_pin(struct object *o, uint64_t extent);
 void object_hold(struct object *o, uint64_t extent);
 void object_unpin(struct object *o, uint64_t extent);
+
+/* Keep all of the object from eviction, what comes later too, until object_let_go(). Nests. By fill
+ * and control threads, never by a data thread: it waits for an eviction under way. */
+void object_keep(struct object *o);
+void object_let_go(struct object *o);
 
 /* Store @n verified blocks from @first on (within one extent) and make them ready. @data is whole
  * blocks, zero-padded; @sums their hashes (used when the object keeps its own). On error nothing
