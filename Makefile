@@ -284,12 +284,16 @@ $(BUILD)/bench/%: $(BUILD)/obj/tests/bench/%.o
 	$(call say,LINK,$@)
 	$(Q)mkdir -p $(@D)
 	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^
+$(BUILD)/bench/sealtile: $(BUILD)/obj/tests/bench/sealtile.o $(BUILD)/obj/libcairn.a
+	$(call say,LINK,$@)
+	$(Q)mkdir -p $(@D)
+	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(PKG_LIBS)
 bench-build: $(BENCH)
 bench:
 	$(Q)tests/setup --bench
 	$(Q)$(MAKE) --no-print-directory all bench-build
 	$(Q)tests/bench/run
-bench-check: bench-build
+bench-check: all bench-build
 	tests/bench/check_origin
 # What the BPF programs cost: ns an event, and of 4 KiB reads from the page cache. As root.
 bench-observe: all $(BUILD)/bench/cachedread

@@ -5,17 +5,17 @@ A table is a module of this folder with run(lab): it adds rows to a Book and pri
 """
 import json
 import os
-import random
 import subprocess
 import sys
 import time
 
+import images
 import servers
 
 ROUNDS = int(os.environ.get("ROUNDS", 5))
 SECS = float(os.environ.get("SECS", 1))
 COLD_SECS = float(os.environ.get("COLD_SECS", 8))
-IMAGE_MIB = int(os.environ.get("IMAGE_MIB", 1024))
+IMAGE_MIB = images.MIB
 ONLY = [s for s in os.environ.get("SERVERS", "").split(",") if s]
 
 skipped = {}  # server: why
@@ -26,27 +26,14 @@ class Lab:
 
     def __init__(self):
         self.scratch = servers.Scratch()
-        self.image = make_image()
-        self.origin = servers.Origin(os.path.dirname(self.image))
+        images.make()
+        self.image = images.RANDOM
+        self.origin = servers.Origin(images.FOLDER, images.origin_options())
         self.url = f"{self.origin.url}/{os.path.basename(self.image)}"
+        self.large_url = f"{self.origin.url}/{images.LARGE_NAME}"
 
     def start(self, name):
         return servers.start(self.scratch, name, self.image, self.url)
-
-
-def make_image():
-    """1 GiB that is the same on every machine; no block is zero or like another."""
-    folder = os.path.join(servers.TOOLS, "images")
-    path = os.path.join(folder, f"random-{IMAGE_MIB}.img")
-    os.makedirs(folder, exist_ok=True)
-    if os.path.exists(path) and os.path.getsize(path) == IMAGE_MIB << 20:
-        return path
-    source = random.Random(20240917)
-    with open(path + ".part", "wb") as f:
-        for _ in range(IMAGE_MIB):
-            f.write(source.randbytes(1 << 20))
-    os.rename(path + ".part", path)
-    return path
 
 
 def read_file(path, buffer=bytearray(4 << 20)):

@@ -1,19 +1,23 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* An HTTP/1.1 origin on loopback that is as slow as it is told to be, and counts.
  *
- *	origin [--port N] [--delay MS] [--rate BYTES] DIR
+ *	origin [--port N] [--delay MS] [--rate BYTES] [--tile NAME=BYTES:FILE]... DIR
  *
  * Serves the regular files below DIR: GET and HEAD, one byte range (Range, or Azure's x-ms-range),
  * If-Match, keep-alive. Prints its URL when it listens; --port 0, the default, takes a free one.
+ * A tile is DIR's FILE again and again until there are BYTES of it.
  *
+ *	/                                DIR's own files and the tiles, as links
  *	/__stats                         counters as JSON, of requests for files only
+ *	/__log                           these requests one by one, with when each began and ended
  *	/__reset                         zero them (connections that are open stay counted)
- *	/__set?delay_ms=20&rate=80000000 from the next request on; rate is bytes/s a connection, 0 =
- *any
+ *	/__set?delay_ms=20&rate=80000000 from the next request on; rate in bytes/s a connection,
+ *	                                 0 = any
  *
  * Slowness is that of a distant store: the delay is before the first byte of each answer, the rate
- *is each connection's own. A thread serves a connection; nothing here is fit for the open network.
+ * is each connection's own. A thread serves a connection; nothing here is fit for the open network.
  */
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
@@ -39,9 +43,13 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "counters.h"
+#include "etag.h"
 #include "request.h"
+#include "tiles.h"
 
 #define HEAD_MAX   16384
+#define JSON	   "application/json"
 #define SEND_MAX   (1U << 20)
 #define SEND_PACED (64U << 10) /* a step of a capped connection: 0.8 ms at 80 MB/s */
 #define CONN_STACK (256U << 10)
@@ -49,13 +57,6 @@
 static int root_fd;
 static _Atomic double delay_ms;
 static _Atomic double rate; /* bytes/s a connection, 0 = as fast as it goes */
-
-static struct {
-	_Atomic uint64_t requests, heads, ranges, errors; /* errors: answered 4xx */
-	_Atomic uint64_t body_bytes;
-	_Atomic uint64_t connections, open;
-	_Atomic uint64_t in_flight, max_in_flight;
-} count;
 
 struct conn {
 	int fd;
@@ -104,14 +105,14 @@ static int send_status(struct conn *c, const char *status)
 	return send_head(c, false, "HTTP/1.1 %s\r\nContent-Length: 0\r\n", status);
 }
 
-static int send_json(struct conn *c, const struct request *r, const char *body)
+static int send_text(struct conn *c, const struct request *r, const char *type, const char *body)
 {
-	if (send_head(
-		    c, !r->head,
-		    "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %zu\r\n",
-		    strlen(body)) < 0)
+	size_t len = strlen(body);
+
+	if (send_head(c, !r->head, "HTTP/1.1 200 OK\r\nContent-Type: %s\r\nContent-Length: %zu\r\n",
+		      type, len) < 0)
 		return -1;
-	return r->head ? 0 : send_all(c, body, strlen(body), 0);
+	return r->head ? 0 : send_all(c, body, len, 0);
 }
 
 static void sleep_until(uint64_t at_ns)
@@ -133,25 +134,36 @@ static void pace(struct conn *c, size_t len, double cap)
 	sleep_until(c->paced_ns);
 }
 
-static int send_file(struct conn *c, int fd, uint64_t off, uint64_t len)
-{
-	off_t at = (off_t)off;
+/* What a path names: a file, or one that repeats until there are @size bytes. */
+struct served {
+	int fd;
+	uint64_t size, period; /* period: of the file itself */
+	enum kind kind;
+	char etag[ETAG_MAX];
+};
 
+static int send_file(struct conn *c, const struct served *s, uint64_t off, uint64_t len)
+{
 	while (len > 0) {
 		double cap = rate;
-		size_t step = cap > 0 ? SEND_PACED : SEND_MAX;
+		uint64_t step = cap > 0 ? SEND_PACED : SEND_MAX;
+		off_t at = (off_t)(off % s->period);
 		ssize_t n;
 
 		if (step > len)
 			step = len;
+		if (step > s->period - (uint64_t)at)
+			step = s->period - (uint64_t)at;
 		if (cap > 0)
 			pace(c, step, cap);
-		n = sendfile(c->fd, fd, &at, step);
+		n = sendfile(c->fd, s->fd, &at, step);
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n <= 0) /* gone, or the file became shorter than we said */
 			return -1;
 		count.body_bytes += (uint64_t)n;
+		count.kind_bytes[s->kind] += (uint64_t)n;
+		off += (uint64_t)n;
 		len -= (uint64_t)n;
 	}
 	return 0;
@@ -159,40 +171,38 @@ static int send_file(struct conn *c, int fd, uint64_t off, uint64_t len)
 
 /* Answers. */
 
-static void etag_of(const struct stat *st, char *out, size_t len)
+static int answer_file(struct conn *c, const struct request *r, const struct served *s,
+		       struct entry *entry)
 {
-	snprintf(out, len, "\"%llx-%llx%08lx\"", (unsigned long long)st->st_size,
-		 (unsigned long long)st->st_mtim.tv_sec, (unsigned long)st->st_mtim.tv_nsec);
-}
+	uint64_t off = 0, len = s->size;
+	char part[96] = "";
+	enum range range = parse_range(r->range, s->size, &off, &len);
 
-static int answer_file(struct conn *c, const struct request *r, int fd, const struct stat *st)
-{
-	uint64_t size = (uint64_t)st->st_size, off = 0, len = size;
-	char etag[64], part[96] = "";
-	enum range range = parse_range(r->range, size, &off, &len);
-
-	etag_of(st, etag, sizeof(etag));
-	if (!etag_matches(r->if_match, etag))
+	if (!etag_matches(r->if_match, s->etag))
 		return send_status(c, "412 Precondition Failed");
 	if (range == RANGE_OUTSIDE) {
 		count.errors++;
 		return send_head(c, false,
 				 "HTTP/1.1 416 Range Not Satisfiable\r\n"
 				 "Content-Range: bytes */%ju\r\nContent-Length: 0\r\n",
-				 (uintmax_t)size);
+				 (uintmax_t)s->size);
 	}
 	if (range == RANGE_PART) {
 		count.ranges++;
 		snprintf(part, sizeof(part), "Content-Range: bytes %ju-%ju/%ju\r\n", (uintmax_t)off,
-			 (uintmax_t)(off + len - 1), (uintmax_t)size);
+			 (uintmax_t)(off + len - 1), (uintmax_t)s->size);
+	}
+	if (entry && !r->head) {
+		entry->off = off;
+		entry->len = len;
 	}
 	if (send_head(c, !r->head && len > 0,
 		      "HTTP/1.1 %s\r\nContent-Type: application/octet-stream\r\n"
 		      "Accept-Ranges: bytes\r\nETag: %s\r\nContent-Length: %ju\r\n%s",
-		      range == RANGE_PART ? "206 Partial Content" : "200 OK", etag, (uintmax_t)len,
-		      part) < 0)
+		      range == RANGE_PART ? "206 Partial Content" : "200 OK", s->etag,
+		      (uintmax_t)len, part) < 0)
 		return -1;
-	return r->head ? 0 : send_file(c, fd, off, len);
+	return r->head ? 0 : send_file(c, s, off, len);
 }
 
 /* Nothing outside DIR can be named, neither by ".." nor through a link. */
@@ -204,59 +214,93 @@ static int open_beneath(const char *path)
 	return (int)syscall(SYS_openat2, root_fd, path, &how, sizeof(how));
 }
 
-static int answer_path(struct conn *c, const struct request *r)
+/* False when there is no such file; else the caller closes out->fd. */
+static bool find_served(const char *path, struct served *out)
 {
+	const struct tile *tile = tile_find(path);
 	struct stat st;
-	int fd = open_beneath(r->path), rc;
 
-	if (fd < 0)
+	out->fd = open_beneath(tile ? tile->file : path);
+	if (out->fd < 0)
+		return false;
+	if (fstat(out->fd, &st) < 0 || !S_ISREG(st.st_mode) || (tile && st.st_size == 0)) {
+		close(out->fd);
+		return false;
+	}
+	out->period = (uint64_t)st.st_size;
+	out->size = tile ? tile->size : out->period;
+	out->kind = kind_of(path);
+	etag_of(&st, out->size, out->etag);
+	return true;
+}
+
+static int answer_path(struct conn *c, const struct request *r, struct entry *entry)
+{
+	struct served served;
+	int rc;
+
+	if (!find_served(r->path, &served))
 		return send_status(c, "404 Not Found");
-	if (fstat(fd, &st) == 0 && S_ISREG(st.st_mode))
-		rc = answer_file(c, r, fd, &st);
-	else
-		rc = send_status(c, "404 Not Found");
-	close(fd);
+	rc = answer_file(c, r, &served, entry);
+	close(served.fd);
 	return rc;
 }
 
 static int answer_counted(struct conn *c, const struct request *r)
 {
-	uint64_t now = ++count.in_flight, most = count.max_in_flight;
+	struct entry *entry = count_start(r->path, r->head);
 	double ms = delay_ms;
 	int rc;
 
-	count.requests++;
-	count.heads += r->head;
-	while (now > most && !atomic_compare_exchange_weak(&count.max_in_flight, &most, now))
-		;
 	if (ms > 0)
 		sleep_until(clock_now_ns() + (uint64_t)(ms * 1e6));
-	rc = answer_path(c, r);
-	count.in_flight--;
+	rc = answer_path(c, r, entry);
+	count_end(entry);
 	return rc;
 }
 
-static int answer_stats(struct conn *c, const struct request *r)
+static void print_links(FILE *f)
 {
-	char body[512];
+	int fd = openat(root_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	DIR *d = fd < 0 ? NULL : fdopendir(fd);
+	struct dirent *e;
 
-	snprintf(body, sizeof(body),
-		 "{\"requests\":%ju,\"heads\":%ju,\"ranges\":%ju,\"errors\":%ju,"
-		 "\"body_bytes\":%ju,\"connections\":%ju,\"open\":%ju,"
-		 "\"in_flight\":%ju,\"max_in_flight\":%ju,\"delay_ms\":%g,\"rate\":%.0f}\n",
-		 (uintmax_t)count.requests, (uintmax_t)count.heads, (uintmax_t)count.ranges,
-		 (uintmax_t)count.errors, (uintmax_t)count.body_bytes, (uintmax_t)count.connections,
-		 (uintmax_t)count.open, (uintmax_t)count.in_flight, (uintmax_t)count.max_in_flight,
-		 delay_ms, rate);
-	return send_json(c, r, body);
+	for (unsigned i = 0; i < ntiles; i++)
+		fprintf(f, "<a href=\"%s\">%s</a>\n", tiles[i].name, tiles[i].name);
+	while (d && (e = readdir(d)))
+		if (e->d_type == DT_REG)
+			fprintf(f, "<a href=\"%s\">%s</a>\n", e->d_name, e->d_name);
+	if (d)
+		closedir(d);
+}
+
+static void print_state(FILE *f)
+{
+	print_stats(f);
+	fprintf(f, ",\"delay_ms\":%g,\"rate\":%.0f}\n", delay_ms, rate);
+}
+
+static int answer_text(struct conn *c, const struct request *r, const char *type,
+		       void (*print)(FILE *f))
+{
+	char *body = NULL;
+	size_t len;
+	FILE *f = open_memstream(&body, &len);
+	int rc = -1;
+
+	if (f) {
+		print(f);
+		if (fclose(f) == 0)
+			rc = send_text(c, r, type, body);
+	}
+	free(body);
+	return rc;
 }
 
 static int answer_reset(struct conn *c, const struct request *r)
 {
-	count.requests = count.heads = count.ranges = count.errors = count.body_bytes = 0;
-	count.connections = count.open - 1; /* but not the one that asks */
-	count.max_in_flight = count.in_flight;
-	return send_json(c, r, "{}\n");
+	count_reset();
+	return send_text(c, r, JSON, "{}\n");
 }
 
 static int answer_set(struct conn *c, const struct request *r)
@@ -274,7 +318,7 @@ static int answer_set(struct conn *c, const struct request *r)
 		p += strcspn(p, "&");
 		p += *p == '&';
 	}
-	return send_json(c, r, "{}\n");
+	return send_text(c, r, JSON, "{}\n");
 }
 
 static int answer(struct conn *c, const struct request *r)
@@ -286,7 +330,11 @@ static int answer(struct conn *c, const struct request *r)
 	if (!r->head && strcmp(r->method, "GET") != 0)
 		return send_status(c, "405 Method Not Allowed\r\nAllow: GET, HEAD");
 	if (strcmp(r->path, "__stats") == 0)
-		return answer_stats(c, r);
+		return answer_text(c, r, JSON, print_state);
+	if (strcmp(r->path, "__log") == 0)
+		return answer_text(c, r, JSON, print_log);
+	if (r->path[0] == 0)
+		return answer_text(c, r, "text/html", print_links);
 	if (strcmp(r->path, "__reset") == 0)
 		return answer_reset(c, r);
 	if (strcmp(r->path, "__set") == 0)
@@ -390,29 +438,36 @@ static int listen_on(uint16_t port)
 	return fd;
 }
 
+static int usage(void)
+{
+	fprintf(stderr, "usage: origin [--port N] [--delay MS] [--rate BYTES] "
+			"[--tile NAME=BYTES:FILE]... DIR\n");
+	return 2;
+}
+
 int main(int argc, char **argv)
 {
 	static const struct option options[] = {{"port", 1, NULL, 'p'},
 						{"delay", 1, NULL, 'd'},
 						{"rate", 1, NULL, 'r'},
+						{"tile", 1, NULL, 't'},
 						{NULL, 0, NULL, 0}};
 	int opt, port = 0, listener;
 
-	while ((opt = getopt_long(argc, argv, "p:d:r:", options, NULL)) != -1) {
+	while ((opt = getopt_long(argc, argv, "p:d:r:t:", options, NULL)) != -1) {
 		if (opt == 'p')
 			port = atoi(optarg);
 		else if (opt == 'd')
 			delay_ms = atof(optarg);
 		else if (opt == 'r')
 			rate = atof(optarg);
-		else
-			return 2;
+		else if (opt != 't' || !tile_add(optarg))
+			return usage();
 	}
 	root_fd = optind < argc ? open(argv[optind], O_PATH | O_DIRECTORY | O_CLOEXEC) : -1;
-	if (root_fd < 0) {
-		fprintf(stderr, "usage: origin [--port N] [--delay MS] [--rate BYTES] DIR\n");
-		return 2;
-	}
+	if (root_fd < 0)
+		return usage();
+	log_since_ns = clock_now_ns();
 	signal(SIGPIPE, SIG_IGN);
 	listener = listen_on((uint16_t)port);
 	for (;;) {

@@ -128,8 +128,8 @@ class Scratch:
 class Origin:
     """tests/bench/origin serving one folder."""
 
-    def __init__(self, folder):
-        argv = [os.path.join(TOOLS, "origin"), folder]
+    def __init__(self, folder, options=()):
+        argv = [os.path.join(TOOLS, "origin"), *options, folder]
         p = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True)
         running.append(p.pid)
         self.pid = p.pid
