@@ -14,7 +14,7 @@ import servers
 
 ROUNDS = int(os.environ.get("ROUNDS", 5))
 SECS = float(os.environ.get("SECS", 1))
-COLD_SECS = float(os.environ.get("COLD_SECS", 8))
+COLD_SECS = float(os.environ.get("COLD_SECS", 3))
 IMAGE_MIB = images.MIB
 ONLY = [s for s in os.environ.get("SERVERS", "").split(",") if s]
 
@@ -32,8 +32,8 @@ class Lab:
         self.url = f"{self.origin.url}/{os.path.basename(self.image)}"
         self.large_url = f"{self.origin.url}/{images.LARGE_NAME}"
 
-    def start(self, name):
-        return servers.start(self.scratch, name, self.image, self.url)
+    def start(self, name, url=None):
+        return servers.start(self.scratch, name, self.image, url or self.url)
 
 
 def read_file(path, buffer=bytearray(4 << 20)):
@@ -64,6 +64,24 @@ def load(server, mode, size, depth, connections, seconds, *options):
     if p.returncode != 0:
         return {"failed": (p.stderr or p.stdout).strip()}
     return json.loads(p.stdout)
+
+
+def fio(server, rw, size, depth, connections, seconds, *options):
+    """The same by fio's nbd engine, which is a limit itself, in nbdload's words."""
+    servers.need("fio")
+    argv = ["fio", "--name=bench", "--ioengine=nbd", f"--uri={server.uri}", f"--rw={rw}",
+            f"--bs={size}", f"--iodepth={depth}", f"--numjobs={connections}", "--thread",
+            "--group_reporting", f"--runtime={seconds:g}", "--output-format=json", *options]
+    try:
+        p = subprocess.run(argv, capture_output=True, text=True, timeout=seconds + 20)
+    except subprocess.TimeoutExpired:
+        return {"failed": "fio did not end"}
+    if p.returncode != 0:
+        return {"failed": (p.stderr or p.stdout).strip()[-300:]}
+    read = json.loads(p.stdout[p.stdout.index("{"):])["jobs"][0]["read"]
+    return {"reads": read["total_ios"], "bytes": read["io_bytes"], "iops": read["iops"],
+            "MBps": read["bw_bytes"] / 1e6, "seconds": read["runtime"] / 1e3,
+            "p50_us": read["clat_ns"]["percentile"]["50.000000"] / 1e3}
 
 
 class Book:

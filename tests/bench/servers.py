@@ -2,7 +2,8 @@
 """The servers that a bench compares, the origin they read from, and the end of both.
 
 A server is started on a socket in a scratch folder and serves one export. start() gives its pid,
-the socket and the export's name. What was started is ended by its pid, also when the bench fails.
+the socket and the export's name. What was started is ended by its pid, also when the bench fails,
+after its mounts were undone.
 """
 import atexit
 import json
@@ -22,6 +23,7 @@ CAIRN = os.path.join(BUILD, "cairn")
 CAIRND = os.path.join(BUILD, "cairnd")
 
 running = []  # pids, the latest last
+undoing = []  # what takes down mounts and loop devices, the latest last
 
 
 class Unavailable(Exception):
@@ -77,7 +79,22 @@ def end(pid):
             end(child)
 
 
+def run_quietly(*argv, seconds=10):
+    """True if it worked, and in time."""
+    try:
+        return subprocess.run(argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                              stderr=subprocess.DEVNULL, timeout=seconds).returncode == 0
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+
+
+def undo(down_to=0):
+    while len(undoing) > down_to:
+        undoing.pop()()
+
+
 def end_all():
+    undo()
     for pid in reversed(running.copy()):
         end(pid)
 
@@ -154,6 +171,8 @@ class Server:
         self.log = os.path.join(scratch.disk, f"{name.replace(' ', '-')}.log")
         self.export = ""
         self.folders = []
+        self.file = None  # the image as a file, where there is one
+        self.known = len(undoing)
         for name in os.listdir(scratch.short):  # of the server before
             if name.endswith(".sock"):
                 os.unlink(os.path.join(scratch.short, name))
@@ -171,7 +190,12 @@ class Server:
 
         wait_for(ready, 20, f"{self.name} made no socket")
 
+    @property
+    def uri(self):
+        return f"nbd+unix:///{urllib.parse.quote(self.export, safe='')}?socket={self.socket}"
+
     def stop(self):
+        undo(self.known)
         end(self.pid)
 
 
@@ -192,8 +216,40 @@ def nbdkit_curl(server, image, url):
     nbdkit(server, "-r", "curl", url)
 
 
-def nbdkit_curl_cow(server, image, url):
-    nbdkit(server, "--filter=cow", "curl", url, "cow-on-read=true", "cow-block-size=1M")
+def nbdkit_curl_cow(size):
+    def up(server, image, url):
+        nbdkit(server, "--filter=cow", "curl", url, "cow-on-read=true", f"cow-block-size={size}")
+
+    return up
+
+
+def qemu_http(server, image, url):
+    """It hangs at times, and then doesn't end when told to."""
+    server.run(["qemu-nbd", "-r", "-t", "-e", "16", "-k", server.socket, "--image-opts",
+                f"driver=raw,file.driver=http,file.url={url}"])
+
+
+def rclone_full(server, image, url):
+    """A mount, whose file nbdkit serves so that all are read in the same way."""
+    need("rclone")
+    base, name = url.rsplit("/", 1)
+    point = os.path.join(server.scratch.short, "rclone")
+    os.makedirs(point, exist_ok=True)
+    pid = launch(["rclone", "mount", ":http:", point, "--http-url", base, "--config", os.devnull,
+                  "--cache-dir", server.scratch.fresh("rclone"), "--vfs-cache-mode", "full",
+                  "--dir-cache-time", "1h", "--read-only"], server.log)
+
+    def down():
+        run_quietly("fusermount3", "-u", point) or run_quietly("fusermount3", "-uz", point)
+        end(pid)
+
+    undoing.append(down)
+    server.file = os.path.join(point, name)
+    wait_for(lambda: os.path.exists(server.file) or not alive(pid), 20, "rclone mounted nothing")
+    if not alive(pid):
+        raise Unavailable(f"rclone ended: {last_line(server.log)}")
+    nbdkit(server, "-r", "file", server.file)
+    undoing.append(lambda: end(server.pid))
 
 
 def qemu_nbd(server, image, url):
@@ -231,13 +287,13 @@ def refserver(mode):
 # Cairn.
 
 
-def cairn_config(server, store):
+def cairn_config(server, store, settings):
     path = os.path.join(server.scratch.disk, "cairnd.ini")
     with open(path, "w") as f:
         f.write(f"[daemon]\ncontrol_socket = {server.control}\n"
                 f"runtime_dir = {server.scratch.short}/run\n"
                 f"[nbd]\nsocket = {server.scratch.short}/nbd.sock\n"
-                f"[store]\npath = {store}\nsize = 8GiB\n")
+                f"[store]\npath = {store}\nsize = 8GiB\n{settings}")
     return path
 
 
@@ -254,30 +310,42 @@ def cairn_export(server, url):
         time.sleep(0.1)
 
 
-def cairn(server, image, url):
-    """Reads from @url into a store that is new each time."""
+def cairn_start(server, settings=""):
+    """A daemon with a store that is new each time."""
     for program in (CAIRND, CAIRN):
         if not os.access(program, os.X_OK):
             raise Unavailable(f"{os.path.relpath(program, ROOT)} is not built")
     store = server.scratch.fresh("store")
     os.makedirs(f"{server.scratch.short}/run", exist_ok=True)
     server.control = f"{server.scratch.short}/control.sock"
-    server.pid = launch([CAIRND, "-c", cairn_config(server, store)], server.log)
-    uri = urllib.parse.urlsplit(cairn_export(server, url))
-    server.export = urllib.parse.unquote(uri.path.lstrip("/"))
-    server.socket = urllib.parse.parse_qs(uri.query)["socket"][0]
+    server.pid = launch([CAIRND, "-c", cairn_config(server, store, settings)], server.log)
     server.folders = [store]
 
 
+def cairn(settings=""):
+    def up(server, image, url):
+        cairn_start(server, settings)
+        uri = urllib.parse.urlsplit(cairn_export(server, url))
+        server.export = urllib.parse.unquote(uri.path.lstrip("/"))
+        server.socket = urllib.parse.parse_qs(uri.query)["socket"][0]
+
+    return up
+
+
 WAYS = {
-    "cairn": cairn,
+    "cairn": cairn(),
+    "cairn, 1 fill thread": cairn("[fill]\nthreads = 1\n"),
     "nbdkit file": nbdkit_file,
     "nbd-server": nbd_server,
     "qemu-nbd": qemu_nbd,
     "ref pread": refserver("pread"),
     "ref mmap": refserver("mmap"),
     "nbdkit curl": nbdkit_curl,
-    "curl + cow 1M": nbdkit_curl_cow,
+    "nbdkit curl x4": nbdkit_curl,  # read over four connections
+    "curl + cow 1M": nbdkit_curl_cow("1M"),
+    "curl + cow 64K": nbdkit_curl_cow("64K"),
+    "qemu http": qemu_http,
+    "rclone full": rclone_full,
 }
 
 
@@ -287,6 +355,7 @@ def start(scratch, name, image, url):
     try:
         WAYS[name](server, image, url)
     except BaseException:
+        undo(server.known)
         for pid in reversed(running[known:]):
             end(pid)
         raise
