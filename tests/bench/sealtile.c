@@ -5,7 +5,7 @@
  *
  * NAME is DIR's FILE repeated until there are BYTES (see origin.c), so FILE is hashed once and its
  * leaf hashes repeat. Writes NAME.<16 hex>.tree and NAME.cairn.json into DIR, as `cairn image seal`
- * would: same digest, same tree, same ETags. Both lengths are multiples of 64 KiB.
+ * would: same digest, same tree, same ETags. To repeat, a FILE has whole blocks of 64 KiB.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -40,23 +40,22 @@ __attribute__((format(printf, 1, 2), noreturn)) static void die(const char *fmt,
 	exit(1);
 }
 
-/* The hashes of the blocks of @file, which the caller frees; its length in *len. */
-static uint8_t *hash_file(const char *file, struct stat *st)
+/* The hashes of the *n blocks of @file, which the caller frees. */
+static uint8_t *hash_file(const char *file, struct stat *st, uint32_t *n)
 {
 	struct image_tree *t;
 	struct err err = {0};
 	uint8_t *hashes;
-	uint32_t n;
 	int fd = open(file, O_RDONLY | O_CLOEXEC);
 
 	if (fd < 0 || fstat(fd, st) < 0)
 		die("%s: %s", file, strerror(errno));
-	n = (uint32_t)(st->st_size / BLOCK_SIZE);
-	hashes = malloc((size_t)n * SHA256_LEN + 1);
-	if (n == 0 || st->st_size % BLOCK_SIZE || !hashes)
-		die("%s: its length is no multiple of 64 KiB", file);
+	*n = (uint32_t)((st->st_size + BLOCK_SIZE - 1) / BLOCK_SIZE);
+	hashes = malloc((size_t)*n * SHA256_LEN + 1);
+	if (!hashes)
+		die("no memory for its hashes");
 	if (image_tree_build(fd, (uint64_t)st->st_size, 0, NULL, &t, &err) ||
-	    image_tree_hashes(t, 0, n, hashes, &err))
+	    image_tree_hashes(t, 0, *n, hashes, &err))
 		die("%s: %s", file, err.text);
 	image_tree_free(t);
 	close(fd);
@@ -134,6 +133,7 @@ int main(int argc, char **argv)
 	struct sealed s = {0};
 	uint8_t *hashes, *tree;
 	struct stat st;
+	uint32_t n;
 
 	if (argc != 5)
 		die("usage: sealtile DIR NAME BYTES FILE");
@@ -141,12 +141,13 @@ int main(int argc, char **argv)
 		die("%s: %s", argv[1], strerror(errno));
 	s.name = argv[2];
 	s.manifest.length = strtoull(argv[3], NULL, 10);
-	if (s.manifest.length % BLOCK_SIZE ||
-	    tree_geometry(s.manifest.length, &s.manifest.geometry))
-		die("%s bytes are no image of whole blocks", argv[3]);
-	hashes = hash_file(argv[4], &st);
+	if (tree_geometry(s.manifest.length, &s.manifest.geometry))
+		die("no image has %s bytes", argv[3]);
+	hashes = hash_file(argv[4], &st, &n);
+	if (st.st_size % BLOCK_SIZE && (uint64_t)st.st_size != s.manifest.length)
+		die("%s: its length is no multiple of 64 KiB", argv[4]);
 	etag_of(&st, s.manifest.length, s.etag);
-	tree = make_tree(&s.manifest, hashes, (uint64_t)st.st_size / BLOCK_SIZE);
+	tree = make_tree(&s.manifest, hashes, n);
 	write_tree(&s, tree);
 	write_manifest(&s);
 	free(s.tree_name);
