@@ -20,7 +20,7 @@
 #define BOOT_ID	    "/proc/sys/kernel/random/boot_id"
 
 struct clean {
-	char *text; /* lines, as clean_line() makes them */
+	char *text; /* lines, as object_stamp() makes them */
 };
 
 static int file_stamp(int fd, char *buf, size_t len)
@@ -35,8 +35,7 @@ static int file_stamp(int fd, char *buf, size_t len)
 	return 0;
 }
 
-/* "NAME data-stamp present-stamp sums-stamp\n"; -1 in place of what is not there. */
-static int clean_line(const struct object *o, char *buf, size_t len)
+int object_stamp(const struct object *o, char *buf, size_t len)
 {
 	char data[128], present[128], sums[128] = "-";
 
@@ -88,7 +87,7 @@ bool clean_vouches(const struct clean *c, const struct object *o)
 	char line[600];
 	const char *at;
 
-	if (!c || clean_line(o, line, sizeof(line)) < 0)
+	if (!c || object_stamp(o, line, sizeof(line)) < 0)
 		return false;
 	at = strstr(c->text, line);
 	return at && at[-1] == '\n'; /* never the first line: that is the boot's */
@@ -115,7 +114,7 @@ int clean_leave(struct store *s)
 	if (!rc)
 		fputs(line, f);
 	for (uint64_t i = 0; !rc && i < s->nobjects; i++) {
-		rc = clean_line(s->objects[i], line, sizeof(line));
+		rc = object_stamp(s->objects[i], line, sizeof(line));
 		if (!rc)
 			fputs(line, f);
 	}

@@ -94,6 +94,16 @@ static int open_file(struct object *o, const char *name, int *fd)
 	return *fd < 0 ? -errno : 0;
 }
 
+/* One that was being sealed when its process ended has no mark yet, but the mode. */
+static int open_data(struct object *o)
+{
+	int rc = open_file(o, "data", &o->data_fd);
+
+	if (rc != -EACCES || fchmodat(o->dir_fd, "data", 0600, 0))
+		return rc;
+	return open_file(o, "data", &o->data_fd);
+}
+
 /* Give the data file its length; a file of another length was not left so by us. */
 static int fit_data(struct object *o, bool *was_right)
 {
@@ -114,11 +124,14 @@ static int object_open_files(struct object *o, bool own_sums, bool *was_right)
 	o->dir_fd = openat(o->store->objects_fd, o->name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (o->dir_fd < 0)
 		return -errno;
-	rc = open_file(o, "data", &o->data_fd);
+	o->sealed = object_open_sealed(o);
+	rc = o->sealed ? 0 : open_data(o);
 	if (!rc)
 		rc = open_file(o, "present", &o->present_fd);
 	if (!rc && own_sums)
 		rc = open_file(o, "sums", &o->sums_fd);
+	if (!rc && o->sealed && !object_is_vouched(o))
+		rc = object_unseal(o);
 	return rc ? rc : fit_data(o, was_right);
 }
 
@@ -140,7 +153,7 @@ static struct object *object_new(struct store *s, const struct object_id *id)
 }
 
 /* Bits beyond the object's end would name blocks that are not there. */
-static uint64_t valid_mask(const struct object *o, uint64_t extent)
+uint64_t object_mask(const struct object *o, uint64_t extent)
 {
 	uint64_t blocks =
 		(o->id.length + STORE_BLOCK - 1) / STORE_BLOCK - extent * STORE_EXTENT_BLOCKS;
@@ -168,7 +181,7 @@ static void load_present(struct object *o, bool vouched)
 
 			if (extent >= o->extents)
 				break;
-			word = le64toh(buf[i]) & valid_mask(o, extent);
+			word = le64toh(buf[i]) & object_mask(o, extent);
 			if (!word)
 				continue; /* zeros must not touch the words' pages */
 			atomic_store(&o->stored[extent], word);
@@ -177,6 +190,16 @@ static void load_present(struct object *o, bool vouched)
 		}
 		at += n / 8 * 8;
 	}
+}
+
+/* Its seal vouches for all of it: what is not stored is zeros. */
+static void load_sealed(struct object *o)
+{
+	uint64_t blocks = (o->id.length + STORE_BLOCK - 1) / STORE_BLOCK;
+
+	for (uint64_t i = 0; i < o->extents; i++)
+		atomic_store(&o->ready[i], object_mask(o, i));
+	o->zero_blocks = blocks - o->stored_blocks;
 }
 
 int object_load(struct store *s, const char *name, const struct clean *clean, struct object **out,
@@ -208,7 +231,10 @@ int object_load(struct store *s, const char *name, const struct clean *clean, st
 		object_free(o);
 		return err_set(err, rc, "%s/objects/%s: %s", s->path, name, strerror(-rc));
 	}
-	load_present(o, clean_vouches(clean, o));
+	load_present(o, o->sealed || clean_vouches(clean, o));
+	if (o->sealed)
+		load_sealed(o);
+	object_load_promoted(o);
 	atomic_fetch_add(&s->counters.used, o->stored_blocks * STORE_BLOCK);
 	*out = o;
 	return 0;

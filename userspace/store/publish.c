@@ -66,6 +66,19 @@ static int mend_length(struct object *o)
 	return ftruncate(o->data_fd, (off_t)o->id.length) < 0 ? -errno : 0;
 }
 
+static int open_to_change(struct object *o)
+{
+	int rc = 0;
+
+	if (!o->sealed)
+		return 0;
+	pthread_mutex_lock(&o->store->lock);
+	if (o->sealed)
+		rc = object_unseal(o);
+	pthread_mutex_unlock(&o->store->lock);
+	return rc;
+}
+
 int object_publish(struct object *o, uint64_t first, uint32_t n, const void *data,
 		   const uint8_t (*sums)[SHA256_LEN])
 {
@@ -76,7 +89,9 @@ int object_publish(struct object *o, uint64_t first, uint32_t n, const void *dat
 
 	if (rc)
 		return rc;
-	rc = mend_length(o);
+	rc = open_to_change(o);
+	if (!rc)
+		rc = mend_length(o);
 	if (!rc)
 		rc = write_blocks(o, first, n, data, sums);
 	if (rc == -ENOSPC &&
@@ -131,13 +146,14 @@ void object_forget(struct object *o, uint64_t extent, uint64_t mask)
 	if (!was)
 		return;
 	atomic_fetch_and(&o->ready[extent], ~mask);
-	if (write_present(o, extent, left) < 0)
+	if (open_to_change(o) < 0 || write_present(o, extent, left) < 0)
 		return; /* stays suspect: it is looked at again, never believed */
 	atomic_fetch_and(&o->suspect[extent], ~mask);
 	atomic_store(&o->stored[extent], left);
 	atomic_fetch_sub(&o->stored_blocks, (uint64_t)__builtin_popcountll(was));
 	quiesce_wait(&o->store->quiesce);
-	object_punch(o, extent, was);
+	if (!atomic_load(&o->kept)) /* others may read the file: the right bytes take their place */
+		object_punch(o, extent, was);
 	store_unreserve(o->store, (uint64_t)__builtin_popcountll(was) * STORE_BLOCK);
 	atomic_fetch_add(&o->store->counters.recheck_failures, (uint64_t)__builtin_popcountll(was));
 }
@@ -151,7 +167,9 @@ int object_hide(struct object *o, uint64_t extent, uint64_t *mask)
 	visible = atomic_fetch_and(&o->ready[extent], ~was) & was;
 	/* object_hold() counts, then looks at `ready`; here it is the other way round, so one of
 	 * the two sees the other. */
-	rc = atomic_load(&o->pins[extent]) ? -EBUSY : write_present(o, extent, 0);
+	rc = atomic_load(&o->pins[extent]) ? -EBUSY : o->sealed ? object_unseal(o) : 0;
+	if (!rc)
+		rc = write_present(o, extent, 0);
 	if (rc) {
 		atomic_fetch_or(&o->ready[extent], visible);
 		if (rc != -EBUSY)

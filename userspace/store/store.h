@@ -8,6 +8,8 @@
  *   PATH/objects/KIND-HEX/present one 64-bit little-endian word an extent, one bit a stored block
  *   PATH/objects/KIND-HEX/sums    unsealed objects: SHA-256 of each stored block
  *   PATH/objects/KIND-HEX/meta    length, and whether it keeps sums
+ *   PATH/objects/KIND-HEX/complete, promoted
+ *                                 whole, and read past this process (store/complete.c)
  *   PATH/urls/HEX                 attributes by URL
  *
  * Each extent has three words. `stored`: blocks that take space, as the present file says.
@@ -63,6 +65,9 @@ struct object {
 	struct evict_set set;
 	_Atomic uint64_t stored_blocks, zero_blocks;
 	_Atomic uint32_t users; /* object_open() less object_close() */
+	_Atomic bool sealed;	/* durably complete, and data_fd only reads */
+	uint32_t promotions;	/* object_promoted() less object_release() */
+	bool orphan; /* promoted by the process before, and nobody has said so to this one yet */
 };
 
 struct store_counters {
@@ -138,6 +143,25 @@ int object_read_sum(struct object *o, uint64_t block, uint8_t out[SHA256_LEN]);
 
 /* Bytes of stored blocks, and of blocks known to be zeros. */
 void object_usage(const struct object *o, uint64_t *stored, uint64_t *zero);
+
+/* Every block is ready. */
+bool object_is_complete(const struct object *o);
+uint64_t object_blocks_ready(const struct object *o);
+
+/* Note durably that it is complete: all of it is ready from now on, after any stop, until the first
+ * block goes. Waits for the disk. -EAGAIN: it is not complete, or no tree vouched for it. By
+ * control threads. */
+int object_seal(struct object *o);
+
+/* Sealed and kept, in this process and the next ones of this boot, while somebody else reads its
+ * data file, until as many object_release(). */
+int object_promote(struct object *o);
+/* It is already, as the process before this one left it. */
+void object_promoted(struct object *o);
+void object_release(struct object *o);
+
+/* -ENAMETOOLONG */
+int object_data_path(const struct object *o, char *out, size_t room);
 
 /* Small files by URL: whole or not at all. @limit bounds what is read. */
 int store_url_write(struct store *s, const char *url, const void *buf, size_t len);

@@ -34,6 +34,17 @@ void object_free(struct object *o);
 int object_hide(struct object *o, uint64_t extent, uint64_t *mask);
 void object_punch(struct object *o, uint64_t extent, uint64_t mask);
 
+/* The blocks of an extent that the object has. */
+uint64_t object_mask(const struct object *o, uint64_t extent);
+
+/* complete.c */
+/* Before the first change to a sealed object: the mark goes, and data_fd writes again. Under the
+ * lock, or before threads. */
+int object_unseal(struct object *o);
+bool object_open_sealed(struct object *o); /* its data, if it is marked; false: it is not */
+bool object_is_vouched(const struct object *o);
+void object_load_promoted(struct object *o);
+
 int store_add(struct store *s, struct object *o); /* under the lock, or before threads */
 
 /* reserve.c */
@@ -51,6 +62,8 @@ int attr_read(int dir_fd, const char *name, size_t limit, char **buf, size_t *le
 
 /* clean.c: the mark of an orderly stop. */
 struct clean *clean_take(struct store *s); /* reads and removes it; NULL = unclean */
+/* "NAME data-stamp present-stamp sums-stamp\n" */
+int object_stamp(const struct object *o, char *buf, size_t len);
 bool clean_vouches(const struct clean *c, const struct object *o);
 void clean_free(struct clean *c);
 int clean_leave(struct store *s);

@@ -1,0 +1,198 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Objects that are whole on this node, and those of them that are read past the worker.
+ *
+ * DIR/complete holds the stamps of the object's files as they were when each block of it had been
+ * verified (stored, or known to be zeros) and data and present had reached the disk. So it vouches
+ * for all blocks in any later boot, whatever stopped the machine: while the stamps are the same
+ * nobody has written to the files since. It is gone from the disk before the first hole is.
+ *
+ * A sealed object's data file has mode 0400, and this process holds no descriptor that writes to
+ * it: a stray write fails instead of changing what others read.
+ *
+ * DIR/promoted holds the boot id while someone else reads the data file: the next worker keeps the
+ * object before it looks at anything else. Neither loop devices nor mounts outlive a boot.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "base/process.h"
+#include "store/store_impl.h"
+
+#define COMPLETE    "complete"
+#define PROMOTED    "promoted"
+#define STAMP_LIMIT 600
+
+bool object_is_complete(const struct object *o)
+{
+	for (uint64_t i = 0; i < o->extents; i++)
+		if (atomic_load(&o->ready[i]) != object_mask(o, i))
+			return false;
+	return true;
+}
+
+uint64_t object_blocks_ready(const struct object *o)
+{
+	uint64_t n = 0;
+
+	for (uint64_t i = 0; i < o->extents; i++)
+		n += (uint64_t)__builtin_popcountll(
+			atomic_load_explicit(&o->ready[i], memory_order_relaxed));
+	return n;
+}
+
+/* The same number, another open file: readers of it go on. */
+static int data_reopen(struct object *o, int flags)
+{
+	int fd = openat(o->dir_fd, "data", flags | O_CLOEXEC), rc = 0;
+
+	if (fd < 0)
+		return -errno;
+	if (dup3(fd, o->data_fd, O_CLOEXEC) < 0)
+		rc = -errno;
+	close(fd);
+	return rc;
+}
+
+static int mark_write(struct object *o)
+{
+	char line[STAMP_LIMIT];
+	int rc = object_stamp(o, line, sizeof(line));
+
+	if (!rc)
+		rc = attr_write(o->dir_fd, COMPLETE, line, strlen(line));
+	if (!rc && fsync(o->dir_fd))
+		rc = -errno;
+	return rc;
+}
+
+int object_seal(struct object *o)
+{
+	int rc = 0;
+
+	if (!o->sealed && fsync(o->data_fd)) /* what takes long, before others have to wait */
+		return -errno;
+	pthread_mutex_lock(&o->store->lock);
+	if (o->sealed)
+		goto out;
+	if (o->sums_fd >= 0 || !object_is_complete(o)) {
+		rc = -EAGAIN;
+		goto out;
+	}
+	if (fsync(o->data_fd) || fsync(o->present_fd) || fchmod(o->data_fd, 0400))
+		rc = -errno;
+	if (!rc)
+		rc = data_reopen(o, O_RDONLY);
+	if (!rc)
+		rc = mark_write(o);
+	o->sealed = !rc;
+	if (rc)
+		object_unseal(o);
+out:
+	pthread_mutex_unlock(&o->store->lock);
+	return rc;
+}
+
+int object_unseal(struct object *o)
+{
+	if (unlinkat(o->dir_fd, COMPLETE, 0) && errno != ENOENT)
+		return -errno;
+	if (fsync(o->dir_fd) || fchmod(o->data_fd, 0600))
+		return -errno;
+	o->sealed = false;
+	return data_reopen(o, O_RDWR);
+}
+
+bool object_open_sealed(struct object *o)
+{
+	if (faccessat(o->dir_fd, COMPLETE, F_OK, 0))
+		return false;
+	o->data_fd = openat(o->dir_fd, "data", O_RDONLY | O_CLOEXEC);
+	return o->data_fd >= 0;
+}
+
+bool object_is_vouched(const struct object *o)
+{
+	char line[STAMP_LIMIT], *text;
+	size_t len;
+	bool same;
+
+	if (object_stamp(o, line, sizeof(line)) ||
+	    attr_read(o->dir_fd, COMPLETE, STAMP_LIMIT, &text, &len))
+		return false;
+	same = strcmp(line, text) == 0;
+	free(text);
+	return same;
+}
+
+void object_load_promoted(struct object *o)
+{
+	char boot[BOOT_ID_LEN], *text;
+	size_t len;
+
+	if (attr_read(o->dir_fd, PROMOTED, BOOT_ID_LEN, &text, &len))
+		return;
+	if (!boot_id(boot) && strcmp(text, boot) == 0) {
+		o->orphan = true;
+		atomic_fetch_add(&o->kept, 1);
+	} else {
+		unlinkat(o->dir_fd, PROMOTED, 0);
+	}
+	free(text);
+}
+
+static int promoted_write(struct object *o)
+{
+	char boot[BOOT_ID_LEN];
+	int rc = boot_id(boot);
+
+	return rc ? rc : attr_write_soon(o->dir_fd, PROMOTED, boot, strlen(boot));
+}
+
+int object_promote(struct object *o)
+{
+	int rc;
+
+	object_keep(o);
+	rc = object_seal(o);
+	if (!rc && !(rc = promoted_write(o))) {
+		object_promoted(o);
+		object_let_go(o);
+		return 0;
+	}
+	object_let_go(o);
+	return rc;
+}
+
+void object_promoted(struct object *o)
+{
+	pthread_mutex_lock(&o->store->lock);
+	if (o->orphan)
+		o->orphan = false; /* kept since it was loaded */
+	else
+		atomic_fetch_add(&o->kept, 1);
+	o->promotions++;
+	pthread_mutex_unlock(&o->store->lock);
+}
+
+void object_release(struct object *o)
+{
+	pthread_mutex_lock(&o->store->lock);
+	if (!--o->promotions)
+		unlinkat(o->dir_fd, PROMOTED, 0);
+	atomic_fetch_sub(&o->kept, 1);
+	pthread_mutex_unlock(&o->store->lock);
+}
+
+int object_data_path(const struct object *o, char *out, size_t room)
+{
+	int n = snprintf(out, room, "%s/objects/%s/data", o->store->path, o->name);
+
+	return n < 0 || (size_t)n >= room ? -ENAMETOOLONG : 0;
+}
