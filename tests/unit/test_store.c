@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "check.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
@@ -372,6 +373,7 @@ static void a_data_thread_never_waits_for_an_eviction(void **state)
 	put(b, 0, 64, 1);
 	put(b, 64, 64, 2);
 	object_hold(b->o, 1);
+	assert_int_equal(object_open(b->store, &id, false, &b->o, &b->err), 0); /* to be closed */
 	quiesce_enter(store_quiesce(b->store), 0);
 	assert_int_equal(object_resident(b->o, 0, 1), 1);
 	assert_int_equal(pthread_create(&t, NULL, publish_more, b), 0);
@@ -382,12 +384,170 @@ static void a_data_thread_never_waits_for_an_eviction(void **state)
 	object_unpin(b->o, 0);
 	assert_int_equal(object_resident(b->o, 4 * MIB, 4 * MIB), 4 * MIB);
 	object_close(b->o);
-	b->o->users++;
 	assert_int_equal(object_resident(b->o, 8 * MIB, 1), 0);
 	quiesce_leave(store_quiesce(b->store), 0);
 	pthread_join(t, NULL);
 	assert_int_equal(object_resident(b->o, 8 * MIB, 4 * MIB), 4 * MIB);
 	object_unpin(b->o, 1);
+}
+
+static void path_of_data(struct bed *b, char path[256])
+{
+	snprintf(path, 256, "%s/objects/%s/data", b->path, b->o->name);
+}
+
+static uint32_t descriptors(void)
+{
+	DIR *d = opendir("/proc/self/fd");
+	uint32_t n = 0;
+
+	while (readdir(d))
+		n++;
+	closedir(d);
+	return n;
+}
+
+#define MANY 100 /* more than the table has room for at first */
+
+static void many_open(struct bed *b, struct object **out)
+{
+	struct object_id each = id;
+
+	for (uint32_t i = 0; i < MANY; i++) {
+		each.id[0] = (uint8_t)i; /* their neighbours differ elsewhere */
+		each.id[20] = (uint8_t)i;
+		assert_int_equal(object_open(b->store, &each, true, &out[i], &b->err), 0);
+		assert_memory_equal(out[i]->id.id, each.id, sizeof(each.id));
+	}
+}
+
+static void many_close(struct object **o)
+{
+	for (int i = 0; i < MANY; i++)
+		object_close(o[i]);
+}
+
+static void objects_that_nobody_has_open_hold_no_descriptors(void **state)
+{
+	struct bed *b = *state;
+	struct object *o[MANY], *again[MANY];
+	uint32_t before = descriptors();
+
+	many_open(b, o);
+	assert_true(descriptors() >= before + MANY);
+	many_close(o);
+	assert_int_equal(descriptors(), before);
+	many_open(b, again);
+	assert_memory_equal(o, again, sizeof(o)); /* the same objects */
+	many_close(again);
+	assert_int_equal(store_objects(b->store), MANY + 1);
+	bed_close(b);
+	bed_open(b, GIB);
+	assert_int_equal(store_objects(b->store), MANY + 1);
+	assert_int_equal(descriptors(), before);
+}
+
+static void blocks_of_an_object_that_nobody_has_open_are_evicted(void **state)
+{
+	struct bed *b = *state;
+	struct object_id other = {.kind = OBJECT_TREE, .id = {9}, .length = 64 * MIB};
+	struct object *mine;
+	struct stat st;
+	char path[256];
+
+	bed_close(b);
+	bed_open(b, 16 * MIB);
+	mine = b->o;
+	path_of_data(b, path);
+	for (uint64_t e = 0; e < 4; e++)
+		put(b, e * 64, 64, 1);
+	object_close(mine);
+	assert_int_equal(object_open(b->store, &other, false, &b->o, &b->err), 0);
+	for (uint64_t e = 0; e < 4; e++)
+		put(b, e * 64, 64, 2);
+	assert_int_equal(mine->stored_blocks, 0);
+	assert_int_equal(mine->data_fd, -1);
+	assert_int_equal(stat(path, &st), 0);
+	assert_int_equal(st.st_blocks, 0);
+}
+
+static void files_that_others_changed_while_closed_are_not_believed(void **state)
+{
+	struct bed *b = *state;
+	struct object *before = b->o;
+	char path[256];
+	int fd;
+
+	put(b, 0, 64, 5);
+	object_publish_zero(b->o, 1, 1);
+	object_close(b->o);
+	assert_int_equal(object_open(b->store, &id, false, &b->o, &b->err), 0);
+	assert_int_equal(object_resident(b->o, 0, 4 * MIB + 1), 4 * MIB + 1);
+	path_of_data(b, path);
+	object_close(b->o);
+	fd = open(path, O_WRONLY);
+	assert_int_equal(pwrite(fd, "x", 1, 4 * MIB), 1);
+	close(fd);
+	assert_int_equal(object_open(b->store, &id, false, &b->o, &b->err), 0);
+	assert_ptr_equal(b->o, before);
+	assert_int_equal(object_resident(b->o, 0, 1), 0);
+	assert_int_equal(object_resident(b->o, 4 * MIB, 1), 0);
+	assert_int_equal(b->o->suspect[0], ~0ULL);
+	assert_int_equal(b->o->suspect[1], 0);
+}
+
+static void an_object_whose_folder_is_gone_is_made_anew_and_not_believed(void **state)
+{
+	struct bed *b = *state;
+	struct stat st;
+	char path[256];
+
+	put(b, 0, 64, 5);
+	path_of_data(b, path);
+	object_close(b->o);
+	*strrchr(path, '/') = 0;
+	scratch_free(path);
+	assert_int_equal(object_open(b->store, &id, false, &b->o, &b->err), 0);
+	assert_int_equal(object_resident(b->o, 0, 1), 0);
+	path_of_data(b, path);
+	assert_int_equal(stat(path, &st), 0);
+	assert_int_equal(st.st_size, id.length);
+	put(b, 0, 64, 6);
+	bed_close(b);
+	bed_open(b, GIB);
+	assert_int_equal(object_resident(b->o, 0, 4 * MIB), 4 * MIB);
+}
+
+static void a_clean_mark_vouches_for_objects_one_by_one(void **state)
+{
+	struct bed *b = *state;
+	struct object *o[MANY];
+	char path[256];
+	int fd;
+
+	many_open(b, o);
+	path_of_data(b, path);
+	for (int i = 0; i < MANY; i++) {
+		uint8_t sums[1][SHA256_LEN] = {{0}}, block[STORE_BLOCK] = {(uint8_t)i};
+
+		assert_int_equal(object_publish(o[i], 3, 1, block, sums), 0);
+	}
+	many_close(o);
+	put(b, 0, 1, 1);
+	for (int i = 0; i < 2; i++) { /* the second time nobody had them open */
+		bed_close(b);
+		bed_open(b, GIB);
+	}
+	bed_close(b);
+	fd = open(path, O_WRONLY);
+	assert_int_equal(pwrite(fd, "x", 1, 0), 1);
+	close(fd);
+	bed_open(b, GIB);
+	assert_int_equal(object_resident(b->o, 0, 1), 0);
+	many_open(b, o);
+	for (int i = 0; i < MANY; i++)
+		assert_int_equal(object_resident(o[i], 3 * STORE_BLOCK, 1), 1);
+	many_close(o);
 }
 
 static void forgotten_blocks_are_gone_from_disk_too(void **state)
@@ -440,6 +600,11 @@ int main(void)
 		T(zero_blocks_take_no_space_and_survive_eviction_only_in_memory),
 		T(space_is_not_freed_under_a_reader),
 		T(a_data_thread_never_waits_for_an_eviction),
+		T(objects_that_nobody_has_open_hold_no_descriptors),
+		T(blocks_of_an_object_that_nobody_has_open_are_evicted),
+		T(files_that_others_changed_while_closed_are_not_believed),
+		T(an_object_whose_folder_is_gone_is_made_anew_and_not_believed),
+		T(a_clean_mark_vouches_for_objects_one_by_one),
 		T(forgotten_blocks_are_gone_from_disk_too),
 		T(attributes_are_whole_and_bounded),
 	};

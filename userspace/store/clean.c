@@ -10,7 +10,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/log.h"
@@ -20,30 +19,31 @@
 #define BOOT_ID	    "/proc/sys/kernel/random/boot_id"
 
 struct clean {
-	char *text; /* lines, as object_stamp() makes them */
+	char *text;	    /* cut into lines, as object_stamp() makes them */
+	const char **lines; /* sorted; the boot's is not among them */
+	size_t n;
 };
 
-static int file_stamp(int fd, char *buf, size_t len)
+static void stamp_text(const struct file_stamp *f, char *buf, size_t len)
 {
-	struct stat st;
-
-	if (fstat(fd, &st) < 0)
-		return -errno;
-	snprintf(buf, len, "%" PRIu64 " %" PRIu64 " %" PRId64 ".%09ld %" PRId64 ".%09ld",
-		 (uint64_t)st.st_ino, (uint64_t)st.st_size, (int64_t)st.st_mtim.tv_sec,
-		 st.st_mtim.tv_nsec, (int64_t)st.st_ctim.tv_sec, st.st_ctim.tv_nsec);
-	return 0;
+	snprintf(buf, len, "%" PRIu64 " %" PRIu64 " %" PRId64 ".%09ld %" PRId64 ".%09ld", f->ino,
+		 f->size, (int64_t)f->mtime.tv_sec, f->mtime.tv_nsec, (int64_t)f->ctime.tv_sec,
+		 f->ctime.tv_nsec);
 }
 
-int object_stamp(const struct object *o, char *buf, size_t len)
+int object_stamp(struct object *o, char *buf, size_t len)
 {
 	char data[128], present[128], sums[128] = "-";
+	struct object_stamps stamps;
+	int rc = object_stamps(o, &stamps);
 
-	if (file_stamp(o->data_fd, data, sizeof(data)) < 0 ||
-	    file_stamp(o->present_fd, present, sizeof(present)) < 0 ||
-	    (o->sums_fd >= 0 && file_stamp(o->sums_fd, sums, sizeof(sums)) < 0))
-		return -EIO;
-	snprintf(buf, len, "%s %s %s %s\n", o->name, data, present, sums);
+	if (rc)
+		return rc;
+	stamp_text(&stamps.data, data, sizeof(data));
+	stamp_text(&stamps.present, present, sizeof(present));
+	if (o->own_sums)
+		stamp_text(&stamps.sums, sums, sizeof(sums));
+	snprintf(buf, len, "%s %s %s %s", o->name, data, present, sums);
 	return 0;
 }
 
@@ -60,9 +60,38 @@ static int boot_line(char *buf, size_t len)
 	return 0;
 }
 
+static int by_text(const void *a, const void *b)
+{
+	return strcmp(*(const char *const *)a, *(const char *const *)b);
+}
+
+/* The lines of @text, which it takes; a last one that was cut off is none. */
+static struct clean *clean_new(char *text)
+{
+	struct clean *c = calloc(1, sizeof(*c));
+	size_t most = 0, i = 0;
+
+	for (const char *p = text; (p = strchr(p, '\n')); p++)
+		most++;
+	if (c)
+		c->lines = calloc(most + 1, sizeof(*c->lines));
+	if (!c || !c->lines) {
+		free(c);
+		free(text);
+		return NULL;
+	}
+	c->text = text;
+	for (char *p = text, *end; (end = strchr(p, '\n')); p = end + 1) {
+		*end = 0;
+		if (i++)
+			c->lines[c->n++] = p;
+	}
+	qsort(c->lines, c->n, sizeof(*c->lines), by_text);
+	return c;
+}
+
 struct clean *clean_take(struct store *s)
 {
-	struct clean *c = NULL;
 	char boot[300], *text = NULL;
 	size_t len;
 
@@ -73,30 +102,24 @@ struct clean *clean_take(struct store *s)
 		free(text);
 		return NULL;
 	}
-	c = calloc(1, sizeof(*c));
-	if (!c) {
-		free(text);
-		return NULL;
-	}
-	c->text = text;
-	return c;
+	return clean_new(text);
 }
 
-bool clean_vouches(const struct clean *c, const struct object *o)
+bool clean_vouches(const struct clean *c, struct object *o)
 {
 	char line[600];
-	const char *at;
+	const char *key = line;
 
 	if (!c || object_stamp(o, line, sizeof(line)) < 0)
 		return false;
-	at = strstr(c->text, line);
-	return at && at[-1] == '\n'; /* never the first line: that is the boot's */
+	return bsearch(&key, c->lines, c->n, sizeof(*c->lines), by_text);
 }
 
 void clean_free(struct clean *c)
 {
 	if (!c)
 		return;
+	free(c->lines);
 	free(c->text);
 	free(c);
 }
@@ -113,11 +136,9 @@ int clean_leave(struct store *s)
 	rc = boot_line(line, sizeof(line));
 	if (!rc)
 		fputs(line, f);
-	for (uint64_t i = 0; !rc && i < s->nobjects; i++) {
-		rc = object_stamp(s->objects[i], line, sizeof(line));
-		if (!rc)
-			fputs(line, f);
-	}
+	for (uint64_t i = 0; !rc && i < s->nobjects; i++)
+		if (!object_stamp(s->objects[i], line, sizeof(line)))
+			fprintf(f, "%s\n", line); /* an object without a line is rechecked */
 	if (fclose(f) != 0 && !rc)
 		rc = -ENOMEM;
 	if (!rc)

@@ -28,6 +28,7 @@
 #define COMPLETE    "complete"
 #define PROMOTED    "promoted"
 #define STAMP_LIMIT 600
+#define PATH_LEN    112
 
 bool object_is_complete(const struct object *o)
 {
@@ -48,9 +49,9 @@ uint64_t object_blocks_ready(const struct object *o)
 }
 
 /* The same number, another open file: readers of it go on. */
-static int data_reopen(struct object *o, int flags)
+static int data_reopen(struct object *o, int dir, int flags)
 {
-	int fd = openat(o->dir_fd, "data", flags | O_CLOEXEC), rc = 0;
+	int fd = openat(dir, "data", flags | O_CLOEXEC), rc = 0;
 
 	if (fd < 0)
 		return -errno;
@@ -60,37 +61,47 @@ static int data_reopen(struct object *o, int flags)
 	return rc;
 }
 
-static int mark_write(struct object *o)
+static int mark_write(struct object *o, int dir)
 {
 	char line[STAMP_LIMIT];
 	int rc = object_stamp(o, line, sizeof(line));
 
 	if (!rc)
-		rc = attr_write(o->dir_fd, COMPLETE, line, strlen(line));
-	if (!rc && fsync(o->dir_fd))
+		rc = attr_write(dir, COMPLETE, line, strlen(line));
+	if (!rc && fsync(dir))
 		rc = -errno;
 	return rc;
 }
 
+static int seal(struct object *o, int dir)
+{
+	int rc = fsync(o->data_fd) || fsync(o->present_fd) || fchmod(o->data_fd, 0400) ? -errno : 0;
+
+	if (!rc)
+		rc = data_reopen(o, dir, O_RDONLY);
+	return rc ? rc : mark_write(o, dir);
+}
+
 int object_seal(struct object *o)
 {
-	int rc = 0;
+	int rc = 0, dir;
 
 	if (!o->sealed && fsync(o->data_fd)) /* what takes long, before others have to wait */
 		return -errno;
 	pthread_mutex_lock(&o->store->lock);
 	if (o->sealed)
 		goto out;
-	if (o->sums_fd >= 0 || !object_is_complete(o)) {
+	if (o->own_sums || !object_is_complete(o)) {
 		rc = -EAGAIN;
 		goto out;
 	}
-	if (fsync(o->data_fd) || fsync(o->present_fd) || fchmod(o->data_fd, 0400))
-		rc = -errno;
-	if (!rc)
-		rc = data_reopen(o, O_RDONLY);
-	if (!rc)
-		rc = mark_write(o);
+	dir = object_dir_open(o);
+	if (dir < 0) {
+		rc = dir;
+		goto out;
+	}
+	rc = seal(o, dir);
+	close(dir);
 	o->sealed = !rc;
 	if (rc)
 		object_unseal(o);
@@ -99,32 +110,50 @@ out:
 	return rc;
 }
 
-int object_unseal(struct object *o)
+static int unseal(struct object *o, int dir)
 {
-	if (unlinkat(o->dir_fd, COMPLETE, 0) && errno != ENOENT)
+	if (unlinkat(dir, COMPLETE, 0) && errno != ENOENT)
 		return -errno;
-	if (fsync(o->dir_fd) || fchmod(o->data_fd, 0600))
+	if (fsync(dir) || fchmod(o->data_fd, 0600))
 		return -errno;
 	o->sealed = false;
-	return data_reopen(o, O_RDWR);
+	return data_reopen(o, dir, O_RDWR);
 }
 
-bool object_open_sealed(struct object *o)
+int object_unseal(struct object *o)
 {
-	if (faccessat(o->dir_fd, COMPLETE, F_OK, 0))
-		return false;
-	o->data_fd = openat(o->dir_fd, "data", O_RDONLY | O_CLOEXEC);
-	return o->data_fd >= 0;
+	int dir = object_dir_open(o), rc;
+
+	if (dir < 0)
+		return dir;
+	rc = unseal(o, dir);
+	close(dir);
+	return rc;
 }
 
-bool object_is_vouched(const struct object *o)
+/* One of the small files in the object's folder. */
+static void path_of(const struct object *o, const char *name, char out[PATH_LEN])
 {
-	char line[STAMP_LIMIT], *text;
+	snprintf(out, PATH_LEN, "%s/%s", o->name, name);
+}
+
+bool object_is_marked(const struct object *o)
+{
+	char path[PATH_LEN];
+
+	path_of(o, COMPLETE, path);
+	return !faccessat(o->store->objects_fd, path, F_OK, 0);
+}
+
+bool object_is_vouched(struct object *o)
+{
+	char line[STAMP_LIMIT], path[PATH_LEN], *text;
 	size_t len;
 	bool same;
 
+	path_of(o, COMPLETE, path);
 	if (object_stamp(o, line, sizeof(line)) ||
-	    attr_read(o->dir_fd, COMPLETE, STAMP_LIMIT, &text, &len))
+	    attr_read(o->store->objects_fd, path, STAMP_LIMIT, &text, &len))
 		return false;
 	same = strcmp(line, text) == 0;
 	free(text);
@@ -133,16 +162,17 @@ bool object_is_vouched(const struct object *o)
 
 void object_load_promoted(struct object *o)
 {
-	char boot[BOOT_ID_LEN], *text;
+	char boot[BOOT_ID_LEN], path[PATH_LEN], *text;
 	size_t len;
 
-	if (attr_read(o->dir_fd, PROMOTED, BOOT_ID_LEN, &text, &len))
+	path_of(o, PROMOTED, path);
+	if (attr_read(o->store->objects_fd, path, BOOT_ID_LEN, &text, &len))
 		return;
 	if (!boot_id(boot) && strcmp(text, boot) == 0) {
 		o->orphan = true;
 		atomic_fetch_add(&o->kept, 1);
 	} else {
-		unlinkat(o->dir_fd, PROMOTED, 0);
+		unlinkat(o->store->objects_fd, path, 0);
 	}
 	free(text);
 }
@@ -150,9 +180,16 @@ void object_load_promoted(struct object *o)
 static int promoted_write(struct object *o)
 {
 	char boot[BOOT_ID_LEN];
-	int rc = boot_id(boot);
+	int rc = boot_id(boot), dir;
 
-	return rc ? rc : attr_write_soon(o->dir_fd, PROMOTED, boot, strlen(boot));
+	if (rc)
+		return rc;
+	dir = object_dir_open(o);
+	if (dir < 0)
+		return dir;
+	rc = attr_write_soon(dir, PROMOTED, boot, strlen(boot));
+	close(dir);
+	return rc;
 }
 
 int object_promote(struct object *o)
@@ -183,9 +220,12 @@ void object_promoted(struct object *o)
 
 void object_release(struct object *o)
 {
+	char path[PATH_LEN];
+
+	path_of(o, PROMOTED, path);
 	pthread_mutex_lock(&o->store->lock);
 	if (!--o->promotions)
-		unlinkat(o->dir_fd, PROMOTED, 0);
+		unlinkat(o->store->objects_fd, path, 0);
 	atomic_fetch_sub(&o->kept, 1);
 	pthread_mutex_unlock(&o->store->lock);
 }

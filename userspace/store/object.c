@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* One object: its files and words, made, loaded and let go. What changes them is in publish.c. */
+/* One object: its folder and words, made, loaded and let go. What changes them is in publish.c. */
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -19,24 +19,26 @@
 
 static const char *const kind_names[] = {[OBJECT_IMAGE] = "image", [OBJECT_TREE] = "tree"};
 
+#define WORDS_SMALL 4096 /* bytes; less is not worth a page of its own */
+
 static void *words_new(uint64_t n, size_t size)
 {
-	void *p = mmap(NULL, n * size, PROT_READ | PROT_WRITE,
-		       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	void *p;
+
+	if (n * size < WORDS_SMALL)
+		return calloc(n, size);
+	p = mmap(NULL, n * size, PROT_READ | PROT_WRITE,
+		 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 
 	return p == MAP_FAILED ? NULL : p;
 }
 
 static void words_free(void *p, uint64_t n, size_t size)
 {
-	if (p)
+	if (n * size < WORDS_SMALL)
+		free(p);
+	else if (p)
 		munmap(p, n * size);
-}
-
-static void close_fd(int fd)
-{
-	if (fd >= 0)
-		close(fd);
 }
 
 void object_free(struct object *o)
@@ -46,10 +48,7 @@ void object_free(struct object *o)
 	words_free(o->stored, o->extents, 8);
 	words_free(o->heat, o->extents, 1);
 	words_free(o->pins, o->extents, 4);
-	close_fd(o->sums_fd);
-	close_fd(o->present_fd);
-	close_fd(o->data_fd);
-	close_fd(o->dir_fd);
+	pthread_mutex_destroy(&o->files_lock);
 	free(o);
 }
 
@@ -88,54 +87,23 @@ static int object_alloc_words(struct object *o)
 	return 0;
 }
 
-static int open_file(struct object *o, const char *name, int *fd)
-{
-	*fd = openat(o->dir_fd, name, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-	return *fd < 0 ? -errno : 0;
-}
-
-/* One that was being sealed when its process ended has no mark yet, but the mode. */
-static int open_data(struct object *o)
-{
-	int rc = open_file(o, "data", &o->data_fd);
-
-	if (rc != -EACCES || fchmodat(o->dir_fd, "data", 0600, 0))
-		return rc;
-	return open_file(o, "data", &o->data_fd);
-}
-
-/* Give the data file its length; a file of another length was not left so by us. */
-static int fit_data(struct object *o, bool *was_right)
+/* Open, and with a data file of the right length: one of another was not left so by us. */
+static int open_fitted(struct object *o)
 {
 	struct stat st;
+	int rc = object_files_open(o);
 
-	if (fstat(o->data_fd, &st) < 0)
-		return -errno;
-	*was_right = (uint64_t)st.st_size == o->id.length;
-	if (!*was_right && ftruncate(o->data_fd, (off_t)o->id.length) < 0)
-		return -errno;
-	return 0;
+	if (rc)
+		return rc;
+	if (fstat(o->data_fd, &st) < 0 || ((uint64_t)st.st_size != o->id.length &&
+					   ftruncate(o->data_fd, (off_t)o->id.length) < 0)) {
+		rc = -errno;
+		object_files_close(o);
+	}
+	return rc;
 }
 
-static int object_open_files(struct object *o, bool own_sums, bool *was_right)
-{
-	int rc;
-
-	o->dir_fd = openat(o->store->objects_fd, o->name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (o->dir_fd < 0)
-		return -errno;
-	o->sealed = object_open_sealed(o);
-	rc = o->sealed ? 0 : open_data(o);
-	if (!rc)
-		rc = open_file(o, "present", &o->present_fd);
-	if (!rc && own_sums)
-		rc = open_file(o, "sums", &o->sums_fd);
-	if (!rc && o->sealed && !object_is_vouched(o))
-		rc = object_unseal(o);
-	return rc ? rc : fit_data(o, was_right);
-}
-
-static struct object *object_new(struct store *s, const struct object_id *id)
+static struct object *object_new(struct store *s, const struct object_id *id, bool own_sums)
 {
 	struct object *o = calloc(1, sizeof(*o));
 
@@ -143,7 +111,9 @@ static struct object *object_new(struct store *s, const struct object_id *id)
 		return NULL;
 	o->store = s;
 	o->id = *id;
-	o->dir_fd = o->data_fd = o->present_fd = o->sums_fd = -1;
+	o->own_sums = own_sums;
+	o->data_fd = o->present_fd = o->sums_fd = -1;
+	pthread_mutex_init(&o->files_lock, NULL);
 	object_name(id, o->name);
 	if (object_alloc_words(o) < 0) {
 		object_free(o);
@@ -207,7 +177,6 @@ int object_load(struct store *s, const char *name, const struct clean *clean, st
 {
 	struct object_id id;
 	struct object *o;
-	bool was_right;
 	char *meta = NULL, path[160];
 	size_t len;
 	int own_sums, rc = object_parse_name(name, &id);
@@ -223,10 +192,13 @@ int object_load(struct store *s, const char *name, const struct clean *clean, st
 	if (rc || !id.length || id.length > OBJECT_LENGTH_MAX)
 		return err_set(err, -EINVAL, "%s/objects/%s: meta file not understood", s->path,
 			       name);
-	o = object_new(s, &id);
+	o = object_new(s, &id, own_sums);
 	if (!o)
 		return err_set(err, -ENOMEM, "out of memory");
-	rc = object_open_files(o, own_sums, &was_right);
+	o->sealed = object_is_marked(o);
+	rc = open_fitted(o);
+	if (!rc && o->sealed && !object_is_vouched(o) && (rc = object_unseal(o)))
+		object_files_close(o);
 	if (rc) {
 		object_free(o);
 		return err_set(err, rc, "%s/objects/%s: %s", s->path, name, strerror(-rc));
@@ -235,30 +207,63 @@ int object_load(struct store *s, const char *name, const struct clean *clean, st
 	if (o->sealed)
 		load_sealed(o);
 	object_load_promoted(o);
+	object_files_close(o);
 	atomic_fetch_add(&s->counters.used, o->stored_blocks * STORE_BLOCK);
 	*out = o;
 	return 0;
 }
 
+static int write_meta(struct object *o)
+{
+	int dir = openat(o->store->objects_fd, o->name, O_RDONLY | O_DIRECTORY | O_CLOEXEC), rc, n;
+	char meta[128];
+
+	if (dir < 0)
+		return -errno;
+	n = snprintf(meta, sizeof(meta), META_FORMAT, o->id.length, (int)o->own_sums);
+	rc = attr_write(dir, "meta", meta, (size_t)n);
+	close(dir);
+	return rc;
+}
+
+/* The object's folder and files, open. */
+static int make_files(struct object *o)
+{
+	int rc = mkdirat(o->store->objects_fd, o->name, 0700) < 0 && errno != EEXIST ? -errno : 0;
+
+	if (!rc)
+		rc = open_fitted(o);
+	if (rc)
+		return rc;
+	if (ftruncate(o->present_fd, (off_t)(o->extents * 8)) < 0)
+		rc = -errno;
+	if (!rc)
+		rc = write_meta(o);
+	if (rc)
+		object_files_close(o);
+	return rc;
+}
+
 static int object_make(struct store *s, const struct object_id *id, bool own_sums,
 		       struct object **out)
 {
-	struct object *o = object_new(s, id);
-	bool was_right;
-	char meta[128];
-	int rc, n;
+	struct object *o = object_new(s, id, own_sums);
+	int rc;
 
 	if (!o)
 		return -ENOMEM;
-	rc = mkdirat(s->objects_fd, o->name, 0700) < 0 && errno != EEXIST ? -errno : 0;
-	if (!rc)
-		rc = object_open_files(o, own_sums, &was_right);
-	if (!rc && ftruncate(o->present_fd, (off_t)(o->extents * 8)) < 0)
-		rc = -errno;
-	n = snprintf(meta, sizeof(meta), META_FORMAT, id->length, own_sums);
-	if (!rc)
-		rc = attr_write(o->dir_fd, "meta", meta, (size_t)n);
+	rc = make_files(o);
+	if (rc == -ENOSPC && store_evict(s, MAKE_ROOM))
+		rc = make_files(o);
 	if (rc) {
+		object_free(o);
+		return rc;
+	}
+	pthread_mutex_lock(&s->lock);
+	rc = store_add(s, o);
+	pthread_mutex_unlock(&s->lock);
+	if (rc) {
+		object_files_close(o);
 		object_free(o);
 		return rc;
 	}
@@ -266,75 +271,60 @@ static int object_make(struct store *s, const struct object_id *id, bool own_sum
 	return 0;
 }
 
-int store_add(struct store *s, struct object *o)
+/* Its folder may be gone: then it is made anew, and nothing of it is believed. */
+static int open_again(struct object *o)
 {
-	if (s->nobjects == s->cap) {
-		uint64_t cap = s->cap ? s->cap * 2 : 64;
-		void *objects = reallocarray(s->objects, cap, sizeof(*s->objects));
-		void *sets;
+	int rc = open_fitted(o);
 
-		if (!objects)
-			return -ENOMEM;
-		s->objects = objects;
-		sets = reallocarray(s->sets, cap, sizeof(*s->sets));
-		if (!sets)
-			return -ENOMEM;
-		s->sets = sets;
-		s->cap = cap;
-	}
-	s->sets[s->nobjects] = &o->set;
-	s->objects[s->nobjects++] = o;
-	return 0;
+	return rc == -ENOENT ? make_files(o) : rc;
 }
 
-static struct object *store_find(struct store *s, const char *name)
-{
-	for (uint64_t i = 0; i < s->nobjects; i++)
-		if (strcmp(s->objects[i]->name, name) == 0)
-			return s->objects[i];
-	return NULL;
-}
-
-int object_open(struct store *s, const struct object_id *id, bool own_sums, struct object **out,
-		struct err *err)
+static int make_or_open(struct store *s, const struct object_id *id, bool own_sums,
+			struct object **out, struct err *err)
 {
 	struct object *o;
 	char name[80];
-	int rc = 0;
+	int rc;
 
 	object_name(id, name);
 	pthread_mutex_lock(&s->lock);
-	o = store_find(s, name);
-	if (o && (o->id.length != id->length || (o->sums_fd >= 0) != own_sums))
-		rc = err_set(err, -EINVAL,
-			     "store %s holds %s with length %" PRIu64 ", not %" PRIu64, s->path,
-			     name, o->id.length, id->length);
-	if (!o && !rc) {
-		rc = object_make(s, id, own_sums, &o);
-		if (rc == -ENOSPC && store_evict_locked(s, MAKE_ROOM))
-			rc = object_make(s, id, own_sums, &o);
-		if (!rc)
-			rc = store_add(s, o);
-		if (rc == -EFBIG)
-			err_set(err, rc,
-				"store %s: its file system does not allow a file of %" PRIu64
-				" bytes (ext4 ends at 16 TiB); put the store on xfs",
-				s->path, id->length);
-		else if (rc)
-			err_set(err, rc, "store %s: can't make object %s: %s", s->path, name,
-				strerror(-rc));
-	}
-	if (!rc)
-		o->users++;
+	o = store_find(s, id);
 	pthread_mutex_unlock(&s->lock);
+	if (o && (o->id.length != id->length || o->own_sums != own_sums))
+		return err_set(err, -EINVAL,
+			       "store %s holds %s with length %" PRIu64 ", not %" PRIu64, s->path,
+			       name, o->id.length, id->length);
+	rc = o ? open_again(o) : object_make(s, id, own_sums, &o);
+	if (rc == -EFBIG)
+		return err_set(err, rc,
+			       "store %s: its file system does not allow a file of %" PRIu64
+			       " bytes (ext4 ends at 16 TiB); put the store on xfs",
+			       s->path, id->length);
+	if (rc)
+		return err_set(err, rc, "store %s: can't make object %s: %s", s->path, name,
+			       strerror(-rc));
+	*out = o;
+	return 0;
+}
+
+/* A new object waits for the disk, and nobody who wants the store's lock waits with it. */
+int object_open(struct store *s, const struct object_id *id, bool own_sums, struct object **out,
+		struct err *err)
+{
+	int rc;
+
+	pthread_mutex_lock(&s->opening);
+	rc = make_or_open(s, id, own_sums, out, err);
 	if (!rc)
-		*out = o;
+		(*out)->users++;
+	pthread_mutex_unlock(&s->opening);
 	return rc;
 }
 
 void object_close(struct object *o)
 {
 	atomic_fetch_sub(&o->users, 1);
+	object_files_close(o);
 }
 
 uint32_t object_resident(const struct object *o, uint64_t off, uint32_t len)

@@ -36,9 +36,25 @@ static int write_blocks(struct object *o, uint64_t first, uint32_t n, const void
 {
 	int rc = pwrite_all(o->data_fd, data, span(o, first, n), first * STORE_BLOCK);
 
-	if (!rc && o->sums_fd >= 0)
+	if (!rc && o->own_sums)
 		rc = pwrite_all(o->sums_fd, sums, (size_t)n * SHA256_LEN, first * SHA256_LEN);
 	return rc;
+}
+
+static void punch(struct object *o, uint64_t extent, uint64_t mask)
+{
+	while (mask) {
+		uint32_t first = (uint32_t)__builtin_ctzll(mask);
+		uint64_t rest = ~(mask >> first);
+		uint32_t n = rest ? (uint32_t)__builtin_ctzll(rest) : 64;
+
+		if (n > 64 - first)
+			n = 64 - first;
+		fallocate(o->data_fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+			  (off_t)(extent * STORE_EXTENT + (uint64_t)first * STORE_BLOCK),
+			  (off_t)n * STORE_BLOCK);
+		mask &= ~blocks_mask(first, n);
+	}
 }
 
 /* A data file that someone cut short would be made whole again by the next write beyond its end,
@@ -102,7 +118,7 @@ int object_publish(struct object *o, uint64_t first, uint32_t n, const void *dat
 	if (!rc)
 		rc = write_present(o, extent, now);
 	if (rc) {
-		object_punch(o, extent, mask & ~was);
+		punch(o, extent, mask & ~was);
 		store_unreserve(s, bytes);
 		atomic_fetch_add(&s->counters.write_errors, 1);
 		return rc;
@@ -153,7 +169,7 @@ void object_forget(struct object *o, uint64_t extent, uint64_t mask)
 	atomic_fetch_sub(&o->stored_blocks, (uint64_t)__builtin_popcountll(was));
 	quiesce_wait(&o->store->quiesce);
 	if (!atomic_load(&o->kept)) /* others may read the file: the right bytes take their place */
-		object_punch(o, extent, was);
+		punch(o, extent, was);
 	store_unreserve(o->store, (uint64_t)__builtin_popcountll(was) * STORE_BLOCK);
 	atomic_fetch_add(&o->store->counters.recheck_failures, (uint64_t)__builtin_popcountll(was));
 }
@@ -161,8 +177,10 @@ void object_forget(struct object *o, uint64_t extent, uint64_t mask)
 int object_hide(struct object *o, uint64_t extent, uint64_t *mask)
 {
 	uint64_t was = atomic_load(&o->stored[extent]), visible;
-	int rc;
+	int rc = object_files_open(o);
 
+	if (rc)
+		return rc;
 	/* Zero blocks stay ready: the hole that is left reads as zeros. */
 	visible = atomic_fetch_and(&o->ready[extent], ~was) & was;
 	/* object_hold() counts, then looks at `ready`; here it is the other way round, so one of
@@ -174,6 +192,7 @@ int object_hide(struct object *o, uint64_t extent, uint64_t *mask)
 		atomic_fetch_or(&o->ready[extent], visible);
 		if (rc != -EBUSY)
 			atomic_fetch_add(&o->store->counters.write_errors, 1);
+		object_files_close(o);
 		return rc;
 	}
 	atomic_store(&o->suspect[extent], 0);
@@ -183,20 +202,10 @@ int object_hide(struct object *o, uint64_t extent, uint64_t *mask)
 	return 0;
 }
 
-void object_punch(struct object *o, uint64_t extent, uint64_t mask)
+void object_punch_hidden(struct object *o, uint64_t extent, uint64_t mask)
 {
-	while (mask) {
-		uint32_t first = (uint32_t)__builtin_ctzll(mask);
-		uint64_t rest = ~(mask >> first);
-		uint32_t n = rest ? (uint32_t)__builtin_ctzll(rest) : 64;
-
-		if (n > 64 - first)
-			n = 64 - first;
-		fallocate(o->data_fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
-			  (off_t)(extent * STORE_EXTENT + (uint64_t)first * STORE_BLOCK),
-			  (off_t)n * STORE_BLOCK);
-		mask &= ~blocks_mask(first, n);
-	}
+	punch(o, extent, mask);
+	object_files_close(o);
 }
 
 int object_read_block(struct object *o, uint64_t block, void *buf)
@@ -209,7 +218,7 @@ int object_read_block(struct object *o, uint64_t block, void *buf)
 
 int object_read_sum(struct object *o, uint64_t block, uint8_t out[SHA256_LEN])
 {
-	if (o->sums_fd < 0)
+	if (!o->own_sums)
 		return -ENOENT;
 	return pread_all(o->sums_fd, out, SHA256_LEN, block * SHA256_LEN);
 }

@@ -43,7 +43,7 @@ static uint64_t evict_batch(struct store *s, uint64_t want)
 		return 0;
 	quiesce_wait(&s->quiesce);
 	for (int i = 0; i < n; i++)
-		object_punch(victim[i].o, victim[i].extent, victim[i].mask);
+		object_punch_hidden(victim[i].o, victim[i].extent, victim[i].mask);
 	atomic_fetch_sub(&s->counters.used, freed);
 	atomic_fetch_add(&s->counters.evicted_extents, (uint64_t)n);
 	return freed;

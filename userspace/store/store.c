@@ -174,10 +174,12 @@ static void store_free(struct store *s)
 		object_free(s->objects[i]);
 	free(s->objects);
 	free(s->sets);
+	free(s->buckets);
 	for (int *fd = (int[]){s->urls_fd, s->objects_fd, s->lock_fd, s->dir_fd, -2}; *fd != -2;
 	     fd++)
 		if (*fd >= 0)
 			close(*fd);
+	pthread_mutex_destroy(&s->opening);
 	pthread_mutex_destroy(&s->lock);
 	free(s);
 }
@@ -194,6 +196,7 @@ int store_open(const char *path, uint64_t size, struct store **out, struct err *
 	}
 	strcpy(s->path, path);
 	s->dir_fd = s->objects_fd = s->urls_fd = s->lock_fd = -1;
+	pthread_mutex_init(&s->opening, NULL);
 	pthread_mutex_init(&s->lock, NULL);
 	quiesce_init(&s->quiesce);
 	rc = store_init(s, size, err);

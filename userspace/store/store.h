@@ -26,10 +26,12 @@
 #ifndef STORE_STORE_H
 #define STORE_STORE_H
 
+#include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <time.h>
 
 #include "base/bytes.h"
 #include "base/err.h"
@@ -52,12 +54,27 @@ struct object_id {
 
 struct store;
 
+/* What a file is like; another ctime, and someone else wrote to it. */
+struct file_stamp {
+	uint64_t ino, size;
+	struct timespec mtime, ctime;
+};
+
 struct object {
 	struct store *store;
+	struct object *bucket_next;
 	struct object_id id;
 	char name[80]; /* its directory: "image-HEX" */
-	int dir_fd, data_fd, present_fd;
-	int sums_fd; /* -1 for objects that are verified against a tree */
+	bool own_sums; /* false: it is verified against a tree */
+	/* store/files.c: open from object_open() to object_close(), else -1, as sums_fd is for
+	 * objects that keep none. */
+	int data_fd, present_fd, sums_fd;
+	pthread_mutex_t files_lock; /* the next three */
+	uint32_t files_users;
+	bool is_stamped; /* when they were closed: */
+	struct object_stamps {
+		struct file_stamp data, present, sums;
+	} stamps;
 	uint64_t extents;
 	_Atomic uint64_t *ready, *suspect, *stored;
 	_Atomic uint8_t *heat;
@@ -91,7 +108,8 @@ struct store_counters *store_counters(struct store *s);
 struct quiesce *store_quiesce(struct store *s);
 
 /* The object, made when it is not there. @own_sums: no tree will vouch for it, so hashes of its own
- * are kept. Each open is closed once; the object stays in the store. */
+ * are kept. Each open is closed once; the object stays in the store, and holds no descriptors while
+ * nobody has it open. object_close() is for any thread, a data thread too. */
 int object_open(struct store *s, const struct object_id *id, bool own_sums, struct object **out,
 		struct err *err);
 void object_close(struct object *o);

@@ -13,9 +13,11 @@ struct store {
 	char path[1024];
 	int dir_fd, objects_fd, urls_fd, lock_fd;
 	uint64_t size;
-	pthread_mutex_t lock; /* objects, hand, eviction, first pins */
+	pthread_mutex_t opening; /* one object_open() at a time; taken before the lock */
+	pthread_mutex_t lock;	 /* objects, hand, eviction, first pins */
 	struct object **objects;
 	struct evict_set **sets; /* objects[i]->set, as the policy wants them */
+	struct object **buckets; /* by id, chained; as many as @cap */
 	uint64_t nobjects, cap;
 	struct evict_hand hand;
 	struct quiesce quiesce;
@@ -28,24 +30,35 @@ int object_load(struct store *s, const char *name, const struct clean *clean, st
 		struct err *err);
 void object_free(struct object *o);
 /* publish.c */
-/* Make an extent invisible and free of bits, on disk too; @mask is what was stored. Punch later,
- * after quiesce_wait(). -EBUSY when a reader took hold of it meanwhile, or what the present file's
- * write said: then nothing changed. */
+/* Make an extent invisible and free of bits, on disk too; @mask is what was stored. Then, after
+ * quiesce_wait(), object_punch_hidden(): the object's files stay open until that. -EBUSY when a
+ * reader took hold of it meanwhile, or what the present file's write said: then nothing changed. */
 int object_hide(struct object *o, uint64_t extent, uint64_t *mask);
-void object_punch(struct object *o, uint64_t extent, uint64_t mask);
+void object_punch_hidden(struct object *o, uint64_t extent, uint64_t mask);
 
 /* The blocks of an extent that the object has. */
 uint64_t object_mask(const struct object *o, uint64_t extent);
 
 /* complete.c */
-/* Before the first change to a sealed object: the mark goes, and data_fd writes again. Under the
- * lock, or before threads. */
+/* Before the first change to a sealed object: the mark goes, and data_fd, which is open, writes
+ * again. Under the lock, before threads, or while nobody else has the files open. */
 int object_unseal(struct object *o);
-bool object_open_sealed(struct object *o); /* its data, if it is marked; false: it is not */
-bool object_is_vouched(const struct object *o);
+bool object_is_marked(const struct object *o);
+bool object_is_vouched(struct object *o);
 void object_load_promoted(struct object *o);
 
-int store_add(struct store *s, struct object *o); /* under the lock, or before threads */
+/* files.c: descriptors, opened by the first and closed by the last. Any thread; they wait for
+ * nothing but another's open or close of the same files. */
+int object_files_open(struct object *o);
+void object_files_close(struct object *o);
+int object_dir_open(const struct object *o); /* a descriptor, the caller's; or a negative errno */
+
+/* What the files are like, or were when they were closed. */
+int object_stamps(struct object *o, struct object_stamps *out);
+
+/* table.c: under the lock, or before threads */
+int store_add(struct store *s, struct object *o);
+struct object *store_find(struct store *s, const struct object_id *id); /* NULL: not there */
 
 /* reserve.c */
 int store_reserve(struct store *s, uint64_t bytes);
@@ -62,9 +75,9 @@ int attr_read(int dir_fd, const char *name, size_t limit, char **buf, size_t *le
 
 /* clean.c: the mark of an orderly stop. */
 struct clean *clean_take(struct store *s); /* reads and removes it; NULL = unclean */
-/* "NAME data-stamp present-stamp sums-stamp\n" */
-int object_stamp(const struct object *o, char *buf, size_t len);
-bool clean_vouches(const struct clean *c, const struct object *o);
+/* "NAME data-stamp present-stamp sums-stamp"; - in place of what is not there. */
+int object_stamp(struct object *o, char *buf, size_t len);
+bool clean_vouches(const struct clean *c, struct object *o);
 void clean_free(struct clean *c);
 int clean_leave(struct store *s);
 
