@@ -9,9 +9,8 @@
  *
  * The count halves once per whole half-life that passed, so a cell is right however long nobody
  * looked. A cell idle for close to a multiple of 4,096 half-lives would look fresh: the worker
- * clears cells older than HEAT_STALE_EPOCHS every so often (heat_is_stale). The granule is an
- *extent (4 MiB) and doubles so that a device's array stays at or below HEAT_CELLS_MAX cells (16
- *MiB).
+ * clears cells older than HEAT_STALE_EPOCHS every so often (heat_is_stale). The granule is an extent
+ * (4 MiB) and doubles so that a device's array stays at or below HEAT_CELLS_MAX cells (16 MiB).
  */
 #ifndef HEAT_H
 #define HEAT_H

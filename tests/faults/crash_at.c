@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* LD_PRELOAD: a worker that crashes.
  *
- * CRASH_CALL=preadv2|sendfile|pwrite and CRASH_AT=OFFSET: that call on a regular file, for bytes
- * that include OFFSET, touches memory that is not there. CRASH_WHEN=FILE: only while FILE exists.
+ * CRASH_CALL=preadv2|sendfile|pwrite and CRASH_AT=OFFSET: that call on a regular file, for bytes that
+ * include OFFSET, touches memory that is not there. CRASH_WHEN=FILE: only while FILE exists.
  * CRASH_HOW=abort: aborts instead. CRASH_START=1: the worker crashes before it serves.
  */
 #include <dlfcn.h>

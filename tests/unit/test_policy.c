@@ -64,8 +64,7 @@ static void every_bit_pattern_becomes_sane_and_stays_so(void **state)
 	(void)state;
 	for (int i = 0; i < 200000; i++) {
 		for (size_t w = 0; w < sizeof(words) / 4; w++)
-			words[w] =
-				(seed = seed * 1664525 + 1013904223) >> ((w * 3 + (size_t)i) % 25);
+			words[w] = (seed = seed * 1664525 + 1013904223) >> ((w * 3 + (size_t)i) % 25);
 		memcpy(&p, words, sizeof(p));
 		p = policy_sane(p);
 		assert_in_range(p.half_life_ms, POLICY_HALF_LIFE_MIN_MS, POLICY_HALF_LIFE_MAX_MS);
