@@ -49,6 +49,8 @@
 /* Beside its data a miss takes a flight, what asks for it and what answers: about so much. */
 #define NBD_MISS_OVERHEAD 4096U
 
+#define NBD_LOOK_LEN (256U << 10) /* of a reply that goes on: about what a socket takes at once */
+
 #define NBD_REFETCH_LEN (1U << 20) /* bytes brought in at a time when a reply lost its store */
 
 #define NBD_REFUSAL	 "too many connections; raise [nbd] max_connections, or close some"
@@ -107,6 +109,7 @@ struct nbd_body {
 	uint64_t off;	       /* in the export, of the next byte */
 	uint32_t left;	       /* to send */
 	struct nbd_miss *miss; /* MEMORY */
+	bool looked;	       /* FILE: all of it was in the page cache a moment ago */
 	uint64_t asked_off;    /* of the request */
 	uint32_t asked_len;
 };

@@ -15,32 +15,8 @@
 #include <string.h>
 #include <sys/sendfile.h>
 #include <sys/socket.h>
-#include <sys/uio.h>
-#include <unistd.h>
 
-/* Copy what is in the page cache. All of @len, or false: reading would wait for the disk. */
-static bool read_cached(int fd, uint64_t off, uint32_t len, uint8_t *dst)
-{
-	struct iovec iov = {dst, len};
-	ssize_t n;
-
-	n = preadv2(fd, &iov, 1, (off_t)off, RWF_NOWAIT);
-	if (n < 0 && errno == EOPNOTSUPP) /* tmpfs, older overlays: nothing to wait for */
-		n = pread(fd, dst, len, (off_t)off);
-	return n == (ssize_t)len;
-}
-
-/* sendfile would sleep on the disk, and every connection of the thread with it. A look costs 0.8
- * us, so only the ends are looked at, and of a block or less one: the store is read and written,
- * and so cached, by whole blocks and in order. A hole between costs time, no more. */
-static bool range_is_cached(int fd, uint64_t off, uint32_t len)
-{
-	uint8_t byte;
-
-	if (len > NBD_BLOCK_PREFERRED && !read_cached(fd, off, 1, &byte))
-		return false;
-	return read_cached(fd, off + len - 1, 1, &byte);
-}
+#include "base/cached.h"
 
 static void put_read_header(struct nbd_connection *c, const struct nbd_request *r)
 {
@@ -287,6 +263,12 @@ static enum nbd_pause body_send_file(struct nbd_connection *c)
 	n = c->export->ops->resident(c->export, c->body.off, c->body.left, &fd, &fd_off);
 	if (crash_is_poison(&c->export->subject, CRASH_READ, c->body.asked_off, c->body.asked_len))
 		n = 0; /* begun by a worker that died of it: go on another way */
+	/* The client took its time: reclaim may have taken pages that were there. */
+	if (!c->body.looked && n > NBD_LOOK_LEN)
+		n = NBD_LOOK_LEN;
+	if (n && !c->body.looked && !file_is_cached(fd, fd_off, n))
+		n = 0;
+	c->body.looked = false;
 	if (c->out_at < c->out_len) {
 		enum nbd_pause pause = nbd_connection_send(c, "", 0, n ? MSG_MORE : 0, &none);
 
@@ -348,6 +330,7 @@ static void body_begin(struct nbd_connection *c, const struct nbd_request *r, st
 				    .off = r->off,
 				    .left = r->len,
 				    .miss = m,
+				    .looked = !m,
 				    .asked_off = r->off,
 				    .asked_len = r->len};
 }
@@ -368,11 +351,11 @@ static enum nbd_pause read_serve(struct nbd_connection *c, const struct nbd_requ
 		uint8_t *out = c->buffers->out + c->out_len;
 		size_t head = nbd_put_read_header(out, r, &c->terms);
 
-		if (!read_cached(fd, fd_off, r->len, out + head))
+		if (!file_read_cached(fd, fd_off, r->len, out + head))
 			return read_miss(c, r);
 		nbd_reply_enter(c, r, head + r->len, NBD_OK);
 	} else {
-		if (!range_is_cached(fd, fd_off, r->len))
+		if (!file_is_cached(fd, fd_off, r->len)) /* sendfile would sleep */
 			return read_miss(c, r);
 		put_read_header(c, r);
 		body_begin(c, r, NULL);
