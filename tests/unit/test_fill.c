@@ -21,6 +21,7 @@ static struct {
 	_Atomic int corrupt_block, corrupt_times; /* flip a byte of this block so many times */
 	_Atomic int fail_rc, fail_times;
 	_Atomic bool hang, etag_changed;
+	_Atomic bool pause;   /* after a third of the bytes */
 	_Atomic bool at_once; /* progress comes from inside submit, as a local file's may */
 	_Atomic int delay_ms;
 	_Atomic int moved; /* reads that turned from prefetch into demand */
@@ -91,6 +92,11 @@ static void answer(struct loop_timer *t)
 		return;
 	}
 	memcpy(r->dst, fake.bytes + r->off, r->len);
+	if (fake.pause) {
+		r->progress(r, r->len / 3);
+		loop_timer_set(a->client->loop, &a->timer, clock_now_ns() + 5 * NSEC_PER_MSEC);
+		return;
+	}
 	if (fake.corrupt_times > 0 && (uint64_t)fake.corrupt_block >= first &&
 	    (uint64_t)fake.corrupt_block <= last) {
 		fake.corrupt_times--;
@@ -729,6 +735,59 @@ static void after_a_cancel_no_read_waits(void **state)
 	assert_int_equal(get(STORE_EXTENT, 4096), -ESHUTDOWN);
 }
 
+struct early {
+	struct wait wait;
+	uint32_t resident; /* bytes, when it was answered */
+};
+
+static void early_done(struct fill_read *r, int rc, const char *why)
+{
+	struct early *e = (struct early *)((char *)r - offsetof(struct early, wait.read));
+
+	e->resident = object_resident(bed->source.object, STORE_EXTENT, STORE_EXTENT);
+	read_done(r, rc, why);
+}
+
+static void a_reader_is_answered_before_the_store_writes(void **state)
+{
+	struct early e = {.wait.read = {.extent = 1, .len = STORE_EXTENT, .done = early_done}};
+
+	(void)state;
+	e.wait.dst = malloc(STORE_EXTENT);
+	e.wait.read.dst = e.wait.dst;
+	e.wait.read.source = &bed->source;
+	fill_submit(bed->fill, &e.wait.read);
+	assert_int_equal(finish(&e.wait), 0);
+	assert_int_equal(e.resident, 0);
+	flights_land();
+	assert_int_equal(object_resident(bed->source.object, STORE_EXTENT, STORE_EXTENT),
+			 STORE_EXTENT);
+}
+
+static void what_the_store_has_not_yet_comes_from_the_flight(void **state)
+{
+	struct fill_read ahead = {.source = &bed->source,
+				  .extent = 1,
+				  .len = 24 * STORE_BLOCK,
+				  .class = FILL_PREFETCH,
+				  .done = ahead_done};
+	struct wait w;
+
+	(void)state;
+	fake.pause = true;
+	fill_submit(bed->fill, &ahead);
+	for (int i = 0; i < 3; i++) {
+		start(&w, STORE_EXTENT + 1000, 5 * STORE_BLOCK);
+		assert_int_equal(finish(&w), 0);
+		assert_int_equal(object_resident(bed->source.object, STORE_EXTENT, 1), 0);
+	}
+	fake.pause = false;
+	flights_land();
+	assert_int_equal(fake.requests, 1);
+	assert_int_equal(object_resident(bed->source.object, STORE_EXTENT, 24 * STORE_BLOCK),
+			 24 * STORE_BLOCK);
+}
+
 int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, bed_new, bed_free)
@@ -759,6 +818,8 @@ int main(void)
 		T(an_origin_that_never_answers_ends_in_a_timeout),
 		T(stopping_ends_reads_that_wait),
 		T(after_a_cancel_no_read_waits),
+		T(a_reader_is_answered_before_the_store_writes),
+		T(what_the_store_has_not_yet_comes_from_the_flight),
 	};
 
 	return cmocka_run_group_tests_name("fill", tests, NULL, NULL);

@@ -74,6 +74,16 @@ static void wake(struct loop_timer *timer)
 		;
 }
 
+/* One a turn: what has arrived meanwhile goes to its readers first. */
+static void store(struct loop_timer *timer)
+{
+	struct fill_thread *t =
+		(struct fill_thread *)((char *)timer - offsetof(struct fill_thread, store));
+
+	if (segment_store_next(t) && !TAILQ_EMPTY(&t->stores))
+		loop_timer_set(t->loop, &t->store, 0);
+}
+
 /* The extent's flights are all on one thread; neighbours are on different ones. */
 static struct fill_thread *thread_of(struct fill *f, const struct fill_read *r)
 {
@@ -142,6 +152,8 @@ static int thread_start(struct fill *f, struct fill_thread *t, struct err *err)
 	drr_init(&t->line, STORE_BLOCK);
 	t->sweep.fn = sweep;
 	t->wake.fn = wake;
+	t->store.fn = store;
+	TAILQ_INIT(&t->stores);
 	t->loop = loop_new(f->cfg.loop_kind, err);
 	if (!t->loop)
 		return err->code ? err->code : -EIO;

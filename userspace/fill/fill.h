@@ -7,7 +7,8 @@
  *   2. learns the hashes of the blocks it wants (a read of the tree, which is an object itself and
  *      filled by flights of its own), at the same time
  *   3. asks the origin for them, demanded blocks in requests of their own,
- *   4. verifies each block as it arrives, copies it to its readers, then publishes it.
+ *   4. verifies each block as it arrives and copies it to its readers,
+ *   5. in later turns of its loop publishes them, many at once.
  * No byte passes 4 before its block matched. A store that can't take a block (full, EIO) costs the
  * cache, not the reader.
  */

@@ -5,7 +5,7 @@
  *   unlocated   not yet looked for; a suspect one stays here until its hash is known
  *   (neither)   to be fetched, made, or known to be zeros
  *   busy        in a segment
- *   done        delivered to everyone who waited for it
+ *   done        delivered to everyone who waited for it; held until the store has it
  */
 #include "fill/flight.h"
 
@@ -82,6 +82,7 @@ static void join(struct fill_thread *t, struct fill_read *r)
 	struct flight *f = flight_find(t, r->source, r->extent);
 	bool stopping = atomic_load(&t->fill->cancelled);
 	uint32_t first = r->off / STORE_BLOCK, last = (r->off + r->len - 1) / STORE_BLOCK;
+	uint64_t held;
 
 	if (f)
 		atomic_fetch_add(&t->fill->counters.joined, 1);
@@ -100,9 +101,11 @@ static void join(struct fill_thread *t, struct fill_read *r)
 		f->demand |= r->need;
 		flight_hurry(f, r->need);
 	}
-	/* What was already delivered to others is looked for again: it is in the store by now. */
+	/* What was already delivered to others is on its way into the store, or there by now. */
+	held = r->need & f->held;
 	f->done &= ~r->need;
-	f->unlocated |= r->need & ~f->busy;
+	f->unlocated |= r->need & ~f->busy & ~held;
+	flight_deliver_held(f, held);
 	flight_advance(f);
 }
 

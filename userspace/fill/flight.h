@@ -4,6 +4,7 @@
 #define FILL_FLIGHT_H
 
 #include <pthread.h>
+#include <sys/queue.h>
 
 #include "fill/fill.h"
 #include "fill/lane.h"
@@ -19,15 +20,19 @@ struct segment {
 	struct origin_read read;
 	struct flight *flight;
 	struct segment *next;
+	TAILQ_ENTRY(segment) line; /* of the thread's stores, when is_in_line */
 	uint8_t *buf;
 	uint64_t blob_off;
 	uint32_t first, n;
 	uint32_t have;	   /* whole blocks received */
 	uint32_t settled;  /* of those, verified and handed on (or failed) */
+	uint32_t stored;   /* of those, given to the store */
+	bool is_in_line;   /* its settled blocks wait for the store */
 	bool without_etag; /* after a 412 */
 	bool wrong;	   /* a block did not match */
 	bool over;	   /* the origin is done with it */
 };
+TAILQ_HEAD(segment_line, segment);
 
 /* A read of hashes from the tree, for blocks [first, first + n) of the extent. */
 struct sum_read {
@@ -51,7 +56,8 @@ struct flight {
 	uint64_t demand; /* blocks someone waits for */
 	uint64_t want;	 /* all that is to be brought in */
 	uint64_t done;	 /* delivered; in the store if it took them */
-	uint64_t busy;	 /* in a segment */
+	uint64_t busy;	 /* in a segment, and not delivered */
+	uint64_t held;	 /* delivered, in a segment's buffer until the store has them */
 	uint64_t sums_have, sums_busy;
 	uint64_t no_sum;    /* SUM_NONE */
 	uint64_t retried;   /* blocks fetched once with wrong bytes */
@@ -77,8 +83,9 @@ struct fill_thread {
 	uint64_t begun;	   /* requests, ever */
 	uint64_t limit_ns; /* until the first of the line is within its limit */
 	uint64_t memory, memory_max;
-	struct spare *spares; /* free buffers of one extent */
-	struct loop_timer sweep, wake;
+	struct spare *spares;	    /* free buffers of one extent */
+	struct segment_line stores; /* settled blocks that the store is to take */
+	struct loop_timer sweep, wake, store;
 	struct loop_post stop, cancel;
 	uint32_t nflights, nwaiting, nlanes;
 	pthread_t tid;
@@ -125,6 +132,10 @@ void flight_fetch(struct flight *f, uint64_t mask);
 /* What is on its way for these blocks is wanted now: ahead of what is only fetched ahead. */
 void flight_hurry(struct flight *f, uint64_t mask);
 void flight_settle(struct flight *f); /* verify what has arrived and can be verified */
+/* Blocks that the store does not have yet: give them to readers that came late. */
+void flight_deliver_held(struct flight *f, uint64_t mask);
+/* Put one segment's settled blocks into the store. False: none waits for it. */
+bool segment_store_next(struct fill_thread *t);
 
 /* The hashes of these blocks can't be had: let go of what was fetched for them. */
 void flight_abandon(struct flight *f, uint64_t mask);

@@ -10,6 +10,9 @@
 #include "base/log.h"
 #include "fill/flight.h"
 
+#define STORE_RUN 16 /* blocks that go into the store at once, with one write of its present word  \
+		      */
+
 static uint64_t segment_bytes(const struct segment *s)
 {
 	return (uint64_t)s->n * STORE_BLOCK;
@@ -30,18 +33,49 @@ static void segment_free(struct segment *s)
 	free(s);
 }
 
-/* Put blocks [first, first + n) of the segment, all verified, into the store. */
-static void publish_run(struct segment *s, uint32_t first, uint32_t n)
+/* Put blocks [b, b + n) of the extent, all held, into the store. */
+static void publish_run(struct segment *s, uint32_t b, uint32_t n)
 {
 	struct flight *f = s->flight;
-	struct object *o = f->source->object;
-	uint32_t b = s->first + first;
 
-	if (!n)
-		return;
-	if (object_publish(o, f->extent * STORE_EXTENT_BLOCKS + b, n,
-			   s->buf + (uint64_t)first * STORE_BLOCK, &f->sums[b]) < 0)
+	f->held &= ~blocks_mask(b, n);
+	if (object_publish(f->source->object, f->extent * STORE_EXTENT_BLOCKS + b, n,
+			   s->buf + (uint64_t)(b - s->first) * STORE_BLOCK, &f->sums[b]) < 0)
 		atomic_fetch_add(&f->thread->fill->counters.unstored_blocks, n);
+}
+
+/* Put what is settled into the store. */
+static void segment_store(struct segment *s)
+{
+	struct flight *f = s->flight;
+	uint64_t held = f->held & blocks_mask(s->first + s->stored, s->settled - s->stored);
+
+	s->stored = s->settled;
+	if (s->is_in_line)
+		TAILQ_REMOVE(&f->thread->stores, s, line);
+	s->is_in_line = false;
+	while (held) {
+		uint32_t b = (uint32_t)__builtin_ctzll(held);
+		uint64_t rest = ~(held >> b);
+		uint32_t n = rest ? (uint32_t)__builtin_ctzll(rest) : STORE_EXTENT_BLOCKS;
+
+		publish_run(s, b, n);
+		held &= ~blocks_mask(b, n);
+	}
+}
+
+/* Readers come first: the store takes what is settled in a later turn of the loop, much at once. */
+static void segment_store_later(struct segment *s)
+{
+	struct fill_thread *t = s->flight->thread;
+	uint32_t n = s->settled - s->stored;
+
+	if (s->is_in_line || !n || (n < STORE_RUN && s->settled < s->n))
+		return;
+	if (TAILQ_EMPTY(&t->stores))
+		loop_timer_set(t->loop, &t->store, 0);
+	TAILQ_INSERT_TAIL(&t->stores, s, line);
+	s->is_in_line = true;
 }
 
 static void block_is_wrong(struct segment *s, uint32_t b)
@@ -75,42 +109,74 @@ static bool verify_block(struct flight *f, uint32_t b, const uint8_t *data)
 	return true;
 }
 
-/* Verify, deliver and publish what has arrived and whose hashes are known. */
+/* Verify and deliver what has arrived and whose hashes are known. */
 static void segment_settle(struct segment *s)
 {
 	struct flight *f = s->flight;
-	uint32_t run = s->settled; /* blocks [run, settled) are good and not yet published */
 
 	while (s->settled < s->have && flight_knows_sum(f, s->first + s->settled)) {
 		uint32_t b = s->first + s->settled;
+		uint64_t bit = 1ULL << b;
 		const uint8_t *data = s->buf + (uint64_t)s->settled * STORE_BLOCK;
-		bool good = verify_block(f, b, data),
-		     zero = good && bytes_are_zero(data, STORE_BLOCK);
+		bool good = verify_block(f, b, data);
 
-		f->busy &= ~(1ULL << b);
-		if (good) /* the reader first: the store can wait */
-			flight_deliver(f, b, data, true);
-		else
-			block_is_wrong(s, b);
-		if (zero)
-			object_publish_zero(f->source->object, f->extent, 1ULL << b);
-		if (!good || zero) {
-			publish_run(s, run, s->settled - run);
-			run = s->settled + 1;
-		}
+		f->busy &= ~bit;
 		s->settled++;
+		if (!good) {
+			block_is_wrong(s, b);
+			continue;
+		}
+		if (bytes_are_zero(data, STORE_BLOCK))
+			object_publish_zero(f->source->object, f->extent, bit);
+		else
+			f->held |= bit;
+		flight_deliver(f, b, data, true);
 	}
-	publish_run(s, run, s->settled - run);
+	segment_store_later(s);
+}
+
+static bool segment_is_spent(const struct segment *s)
+{
+	return s->over && s->stored == s->n;
 }
 
 void flight_settle(struct flight *f)
 {
-	for (struct segment *s = f->segments, *next; s; s = next) {
-		next = s->next;
+	for (struct segment *s = f->segments; s; s = s->next)
 		segment_settle(s);
-		if (s->over && s->settled == s->n)
-			segment_free(s);
+}
+
+void flight_deliver_held(struct flight *f, uint64_t mask)
+{
+	for (struct segment *s = f->segments; s && mask; s = s->next) {
+		uint64_t here =
+			mask & f->held & blocks_mask(s->first + s->stored, s->settled - s->stored);
+
+		for (mask &= ~here; here; here &= here - 1) {
+			uint32_t b = (uint32_t)__builtin_ctzll(here);
+
+			flight_deliver(f, b, s->buf + (uint64_t)(b - s->first) * STORE_BLOCK, true);
+		}
 	}
+}
+
+bool segment_store_next(struct fill_thread *t)
+{
+	struct segment *s = TAILQ_FIRST(&t->stores);
+	struct flight *f;
+	bool entered;
+
+	if (!s)
+		return false;
+	f = s->flight;
+	entered = flight_enter(f->source, f->extent);
+	segment_store(s);
+	if (segment_is_spent(s)) {
+		segment_free(s);
+		flight_advance(f);
+	}
+	crash_leave(entered);
+	return true;
 }
 
 void flight_abandon(struct flight *f, uint64_t mask)
@@ -127,6 +193,7 @@ void flight_abandon(struct flight *f, uint64_t mask)
 		}
 		f->busy &= ~open;
 		flight_fail(f, open, -EIO, "the tree that covers these blocks can't be read");
+		segment_store(s);
 		segment_free(s);
 	}
 }
@@ -153,6 +220,7 @@ static void segment_fail(struct segment *s, int rc)
 	if (rc != -ECANCELED)
 		log_warn("fill", "fill failed", "%s", why);
 	flight_fail(f, mask, rc, why);
+	segment_store(s);
 	segment_free(s);
 }
 
@@ -176,7 +244,7 @@ static void segment_end(struct segment *s, int rc)
 		segment_settle(s);
 		if (s->without_etag && s->settled == s->n && !s->wrong)
 			src->ops->blob_is_now(src, r->name, r->got_etag);
-		if (s->settled == s->n)
+		if (segment_is_spent(s))
 			segment_free(s);
 	}
 	flight_advance(f);
