@@ -85,7 +85,7 @@ static const struct config_key keys[] = {
 	{"fill", "on_deadline", KEY_CHOICE, TEXT(on_deadline), "eio", "eio|wait",
 	 "What a read gets whose deadline passed: an error, or patience until its source is back."},
 	{"fill", "readahead", KEY_BYTES, NUMBER(readahead, 0, 16 * GIB), "32MiB", NULL,
-	 "Most that is fetched ahead of a sequential stream; 0 = off."},
+	 "Most that is fetched ahead of readers at a time; 0 = only what they ask for."},
 	{"origin", "connections", KEY_COUNT, NUMBER(origin_connections, 1, 4096), "32", NULL,
 	 "Most requests to origins in flight, over all fill threads."},
 	{"origin", "api_version", KEY_TEXT, TEXT(api_version), "2021-12-02", NULL,

@@ -137,6 +137,7 @@ static void volume_served(struct nbd_export *e, uint64_t off, uint32_t len)
 	atomic_fetch_add_explicit(&v->local[stripe_of_thread].reads, 1, memory_order_relaxed);
 	atomic_fetch_add_explicit(&v->local[stripe_of_thread].bytes, len, memory_order_relaxed);
 	object_touch(v->source->data.object, off);
+	completion_served(v, off, len);
 	if (!atomic_load_explicit(&v->streams_awake, memory_order_relaxed))
 		return;
 	for (int i = 0; i < READAHEAD_STREAMS; i++) {
@@ -376,6 +377,7 @@ static void volume_read(struct nbd_export *e, struct nbd_read *nbd, struct loop 
 	if (!start_cold(r))
 		start_fills(r);
 	note_stream(v, nbd->off, nbd->len);
+	completion_note(v, nbd->off, nbd->len);
 }
 
 /* ---- the rest of an export ---- */
@@ -485,6 +487,7 @@ int volume_new(const char *name, struct image_source **source, struct fill *fill
 	pthread_mutex_init(&v->lock, NULL);
 	v->readahead.size = v->source->device_len;
 	v->readahead.max = readahead_max;
+	density_init(&v->density, v->source->device_len);
 	for (int i = 0; i < READAHEAD_STREAMS; i++)
 		v->wake_extent[i] = UINT64_MAX;
 	nbd_budget_share_init(&v->export.budget);

@@ -10,10 +10,12 @@
 
 #include <pthread.h>
 
+#include "fill/density.h"
 #include "fill/fill.h"
 #include "fill/readahead.h"
 #include "image/source.h"
 #include "nbd/export.h"
+#include "worker/completion.h"
 #include "worker/latency.h"
 
 #define VOLUME_STRIPES 16 /* of the hit counters: data threads do not share a cache line */
@@ -35,8 +37,10 @@ struct volume {
 	_Atomic uint64_t deadlines; /* passed, of reads */
 	_Atomic uint32_t in_a_row;  /* of them, since the origin last gave a byte */
 	_Atomic uint32_t patient;   /* reads that pause */
-	pthread_mutex_t lock;	    /* readahead, last_error */
+	pthread_mutex_t lock;	    /* readahead, density, completion, last_error */
 	struct readahead readahead;
+	struct density density;
+	struct completion completion;
 	/* Extents whose first touch moves a stream on; looked at on every hit without the lock. */
 	_Atomic uint64_t wake_extent[READAHEAD_STREAMS];
 	_Atomic uint32_t streams_awake;
