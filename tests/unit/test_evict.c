@@ -3,27 +3,28 @@
 
 #include "store/evict.h"
 
-#define N 8
+#define N 512
 
+/* Two sets, of which what was stored and not evicted is remembered. */
 struct bed {
-	_Atomic uint64_t stored[2][N];
-	_Atomic uint8_t heat[2][N];
+	struct evict evict;
+	_Atomic uint64_t stored[2][N], use[2][N];
 	_Atomic uint32_t pins[2][N], kept[2];
 	struct evict_set set[2];
-	struct evict_set *sets[2];
-	struct evict_hand hand;
 };
 
 static int bed_new(void **state)
 {
 	struct bed *b = calloc(1, sizeof(*b));
 
+	evict_init(&b->evict);
 	for (int s = 0; s < 2; s++) {
-		for (int i = 0; i < N; i++)
-			b->stored[s][i] = 1;
-		b->set[s] =
-			(struct evict_set){N, b->stored[s], b->heat[s], b->pins[s], &b->kept[s]};
-		b->sets[s] = &b->set[s];
+		b->set[s] = (struct evict_set){.extents = N,
+					       .stored = b->stored[s],
+					       .use = b->use[s],
+					       .pins = b->pins[s],
+					       .kept = &b->kept[s]};
+		assert_int_equal(evict_add(&b->evict, &b->set[s]), 0);
 	}
 	*state = b;
 	return 0;
@@ -31,88 +32,238 @@ static int bed_new(void **state)
 
 static int bed_free(void **state)
 {
-	free(*state);
+	struct bed *b = *state;
+
+	evict_free(&b->evict);
+	free(b);
 	return 0;
 }
 
-static void evict_one(struct bed *b, uint64_t want_set, uint64_t want_extent)
+static void store_one(struct bed *b, int s, uint64_t extent)
 {
-	uint64_t set, extent;
-
-	assert_true(evict_next(&b->hand, b->sets, 2, &set, &extent));
-	assert_int_equal(set, want_set);
-	assert_int_equal(extent, want_extent);
-	b->stored[set][extent] = 0;
+	b->stored[s][extent] = 1;
+	evict_stored(&b->evict, &b->set[s], extent);
 }
 
-static void cold_extents_go_in_order(void **state)
+static void store_some(struct bed *b, int s, uint64_t n)
 {
-	for (uint64_t i = 0; i < 2 * N; i++)
-		evict_one(*state, i / N, i % N);
+	for (uint64_t i = 0; i < n; i++)
+		store_one(b, s, i);
 }
 
-static void a_hot_extent_outlives_cold_ones(void **state)
+/* The set of the victim, whose extent is in @extent; -1 = none. */
+static int evict_one(struct bed *b, int only, uint64_t *extent)
+{
+	struct evict_set *set;
+
+	if (!evict_next(&b->evict, only < 0 ? NULL : &b->set[only], &set, extent))
+		return -1;
+	assert_int_not_equal(set->stored[*extent], 0);
+	b->stored[set->number][*extent] = 0;
+	return (int)set->number;
+}
+
+static void each_stored_extent_goes_once_and_then_there_is_none(void **state)
 {
 	struct bed *b = *state;
+	uint64_t extent;
 
-	evict_touch(&b->heat[0][0]);
-	for (uint64_t i = 1; i < 2 * N; i++)
-		evict_one(b, i / N, i % N);
-	evict_one(b, 0, 0);
+	assert_int_equal(evict_one(b, -1, &extent), -1);
+	store_some(b, 0, 100);
+	store_some(b, 1, 50);
+	for (int i = 0; i < 150; i++)
+		assert_true(evict_one(b, -1, &extent) >= 0);
+	assert_int_equal(evict_one(b, -1, &extent), -1);
+	assert_int_equal(b->evict.nlisted, 0);
 }
 
-static void heat_has_a_limit(void **state)
+static void what_is_pinned_stays(void **state)
 {
 	struct bed *b = *state;
+	uint64_t extent;
 
-	for (int i = 0; i < 100; i++)
-		evict_touch(&b->heat[0][0]);
-	assert_int_equal(b->heat[0][0], EVICT_HEAT_MAX);
-}
-
-static void pinned_extents_stay(void **state)
-{
-	struct bed *b = *state;
-	uint64_t set, extent;
-
-	b->pins[0][0] = 1;
+	store_some(b, 0, N);
 	for (int i = 0; i < N; i++)
-		b->pins[1][i] = 1;
-	for (uint64_t i = 1; i < N; i++)
-		evict_one(b, 0, i);
-	assert_false(evict_next(&b->hand, b->sets, 2, &set, &extent));
-	b->pins[0][0] = 0;
-	evict_one(b, 0, 0);
+		b->pins[0][i] = i != 77;
+	assert_int_equal(evict_one(b, -1, &extent), 0);
+	assert_int_equal(extent, 77);
+	assert_int_equal(evict_one(b, -1, &extent), -1);
+	b->pins[0][5] = 0;
+	assert_int_equal(evict_one(b, -1, &extent), 0);
+	assert_int_equal(extent, 5);
 }
 
-static void an_empty_store_has_no_victim(void **state)
+static void a_kept_set_stays(void **state)
 {
 	struct bed *b = *state;
-	uint64_t set, extent;
+	uint64_t extent;
 
-	memset((void *)b->stored, 0, sizeof(b->stored));
-	assert_false(evict_next(&b->hand, b->sets, 2, &set, &extent));
-	assert_false(evict_next(&b->hand, b->sets, 0, &set, &extent));
+	store_some(b, 0, 100);
+	store_some(b, 1, 100);
+	b->kept[0] = 1;
+	for (int i = 0; i < 100; i++)
+		assert_int_equal(evict_one(b, -1, &extent), 1);
+	assert_int_equal(evict_one(b, -1, &extent), -1);
 }
 
-static void everything_hot_still_yields_a_victim(void **state)
+static void of_one_set_alone_when_asked(void **state)
 {
 	struct bed *b = *state;
+	uint64_t extent;
 
-	memset((void *)b->heat, EVICT_HEAT_MAX, sizeof(b->heat));
-	evict_one(b, 0, 0);
+	store_some(b, 0, 100);
+	store_some(b, 1, 10);
+	for (int i = 0; i < 10; i++)
+		assert_int_equal(evict_one(b, 1, &extent), 1);
+	assert_int_equal(evict_one(b, 1, &extent), -1);
+	assert_int_equal(evict_one(b, -1, &extent), 0);
 }
+
+static void a_victim_that_was_not_evicted_is_found_again(void **state)
+{
+	struct bed *b = *state;
+	uint64_t extent;
+
+	store_one(b, 0, 9);
+	assert_int_equal(evict_one(b, -1, &extent), 0);
+	assert_int_equal(evict_one(b, -1, &extent), -1);
+	store_one(b, 0, 9);
+	assert_int_equal(evict_one(b, -1, &extent), 0);
+	assert_int_equal(extent, 9);
+}
+
+static void an_extent_that_is_being_read_goes_last(void **state)
+{
+	struct bed *b = *state;
+	uint64_t extent;
+
+	store_some(b, 0, 20);
+	for (uint64_t i = 0; i < 20; i++)
+		evict_touch(&b->evict, &b->set[0], i); /* ticks are short: 19 is of the last */
+	b->evict.now--;
+	for (int i = 0; i < 19; i++) {
+		assert_int_equal(evict_one(b, -1, &extent), 0);
+		assert_int_not_equal(extent, 19);
+	}
+	assert_int_equal(evict_one(b, -1, &extent), 0);
+	assert_int_equal(extent, 19);
+}
+
+static void a_second_touch_in_a_tick_is_free(void **state)
+{
+	struct bed *b = *state;
+	uint64_t use;
+
+	b->evict.tick_reads = 100;
+	evict_touch(&b->evict, &b->set[0], 3);
+	use = b->use[0][3];
+	for (int i = 0; i < 1000; i++)
+		evict_touch(&b->evict, &b->set[0], 3);
+	assert_int_equal(b->use[0][3], use);
+	assert_int_equal(b->evict.noted, 1);
+	assert_int_equal(b->evict.head, 1);
+}
+
+static void a_frequency_halves_and_has_a_limit(void **state)
+{
+	uint64_t use = 0;
+
+	(void)state;
+	for (int i = 0; i < 10000; i++)
+		use = use_read(use, 1);
+	assert_int_equal(use_often(use, 1), 0xffff);
+	assert_int_equal(use_often(use, 1 + USE_HALF_LIFE), 0x7fff);
+	assert_in_range(use_often(use, 1 + USE_HALF_LIFE / 2), 0xbf00, 0xc000);
+	assert_int_equal(use_often(use, 1 + 16 * USE_HALF_LIFE), 0);
+}
+
+static void the_tick_may_wrap(void **state)
+{
+	uint64_t use = use_read(0, USE_TICKS);
+
+	(void)state;
+	assert_int_equal(use_age(use, USE_TICKS + 3U), 3);
+	assert_true(use_worth(EVICT_RECENT, use, USE_TICKS + 3U) <
+		    use_worth(EVICT_RECENT, use_read(0, USE_TICKS + 2U), USE_TICKS + 3U));
+}
+
+/* What each expert lets go first, of an old hot extent, an old cold one and a newcomer. */
+static void experts_differ(void **state)
+{
+	uint64_t hot = USE_PLACE, cold = USE_PLACE, newcomer = USE_PLACE;
+	uint32_t now = 100;
+
+	(void)state;
+	for (uint32_t t = 1; t < 50; t++)
+		hot = use_read(hot, t);
+	cold = use_read(use_read(cold, 60), 61);
+	newcomer = use_read(0, 99) | USE_PLACE;
+	assert_true(use_worth(EVICT_RECENT, hot, now) < use_worth(EVICT_RECENT, cold, now));
+	assert_true(use_worth(EVICT_RECENT, cold, now) < use_worth(EVICT_RECENT, newcomer, now));
+	assert_true(use_worth(EVICT_OFTEN, newcomer, now) < use_worth(EVICT_OFTEN, cold, now));
+	assert_true(use_worth(EVICT_OFTEN, cold, now) < use_worth(EVICT_OFTEN, hot, now));
+	assert_true(use_worth(EVICT_KEEP, newcomer, now) < use_worth(EVICT_KEEP, cold, now));
+	assert_true(use_worth(EVICT_KEEP, cold, now) < use_worth(EVICT_KEEP, hot, now));
+	assert_int_equal(use_worth(EVICT_KEEP, hot, 50 + USE_FORGOTTEN), 0);
+}
+
+static void shadow_round(struct evict_shadows *s, const uint64_t *names, uint32_t n, uint32_t *now)
+{
+	for (uint32_t i = 0; i < n; i++, ++*now)
+		shadows_read(s, names[i], use_read(0, *now), *now);
+}
+
+static void a_cycle_that_does_not_fit_is_for_those_who_keep(void **state)
+{
+	struct evict_shadows s;
+	uint64_t names[100];
+	uint32_t now = 1;
+
+	(void)state;
+	shadows_init(&s);
+	s.chosen = EVICT_RECENT;
+	shadows_resize(&s, 50, false);
+	for (uint32_t i = 0; i < 100; i++)
+		names[i] = i;
+	for (int i = 0; i < 5; i++)
+		shadow_round(&s, names, 100, &now);
+	assert_int_equal(s.chosen, EVICT_KEEP);
+}
+
+static void a_set_that_moves_is_for_those_who_look_at_the_time(void **state)
+{
+	struct evict_shadows s;
+	uint64_t names[40];
+	uint32_t now = 1;
+
+	(void)state;
+	shadows_init(&s);
+	shadows_resize(&s, 50, false);
+	for (uint64_t i = 0; i < 300; i++) { /* each name is read 20 times, then never again */
+		for (uint64_t k = 0; k < 40; k++)
+			names[k] = i * 2 + k;
+		shadow_round(&s, names, 40, &now);
+	}
+	assert_int_equal(s.chosen, EVICT_RECENT);
+}
+
+#define T(name) cmocka_unit_test_setup_teardown(name, bed_new, bed_free)
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_setup_teardown(cold_extents_go_in_order, bed_new, bed_free),
-		cmocka_unit_test_setup_teardown(a_hot_extent_outlives_cold_ones, bed_new, bed_free),
-		cmocka_unit_test_setup_teardown(heat_has_a_limit, bed_new, bed_free),
-		cmocka_unit_test_setup_teardown(pinned_extents_stay, bed_new, bed_free),
-		cmocka_unit_test_setup_teardown(an_empty_store_has_no_victim, bed_new, bed_free),
-		cmocka_unit_test_setup_teardown(everything_hot_still_yields_a_victim, bed_new,
-						bed_free),
+		T(each_stored_extent_goes_once_and_then_there_is_none),
+		T(what_is_pinned_stays),
+		T(a_kept_set_stays),
+		T(of_one_set_alone_when_asked),
+		T(a_victim_that_was_not_evicted_is_found_again),
+		T(an_extent_that_is_being_read_goes_last),
+		T(a_second_touch_in_a_tick_is_free),
+		T(a_frequency_halves_and_has_a_limit),
+		T(the_tick_may_wrap),
+		T(experts_differ),
+		T(a_cycle_that_does_not_fit_is_for_those_who_keep),
+		T(a_set_that_moves_is_for_those_who_look_at_the_time),
 	};
 
 	return cmocka_run_group_tests_name("evict", tests, NULL, NULL);

@@ -307,6 +307,38 @@ static void a_kept_object_is_never_evicted(void **state)
 	free(buf);
 }
 
+static void a_quota_holds_and_is_filled_from_its_own_extents(void **state)
+{
+	struct bed *b = *state;
+	const struct object_id other = {.kind = OBJECT_IMAGE, .id = {9}, .length = 64 * MIB};
+	struct object *bounded = b->o, *neighbour;
+	uint64_t stored, zero;
+
+	put(b, 0, 64, 1);
+	assert_int_equal(object_open(b->store, &other, false, &b->o, &b->err), 0);
+	neighbour = b->o;
+	put(b, 0, 64, 2);
+	b->o = bounded;
+	object_set_quota(bounded, 8 * MIB);
+	for (uint64_t i = 1; i < 8; i++) {
+		put(b, i * 64, 64, (uint8_t)i);
+		object_usage(bounded, &stored, &zero);
+		assert_in_range(stored, 4 * MIB, 8 * MIB);
+	}
+	assert_int_equal(object_resident(bounded, 28 * MIB, 4 * MIB), 4 * MIB);
+	assert_int_equal(object_resident(neighbour, 0, 4 * MIB), 4 * MIB);
+	object_set_quota(bounded, 4 * MIB);
+	object_usage(bounded, &stored, &zero);
+	assert_in_range(stored, 0, 4 * MIB);
+	object_set_quota(bounded, 0);
+	for (uint64_t i = 0; i < 8; i++)
+		put(b, i * 64, 64, (uint8_t)i);
+	object_usage(bounded, &stored, &zero);
+	assert_int_equal(stored, 32 * MIB);
+	assert_int_equal(atomic_load(&store_counters(b->store)->used), 36 * MIB);
+	object_close(neighbour);
+}
+
 static void zero_blocks_take_no_space_and_survive_eviction_only_in_memory(void **state)
 {
 	struct bed *b = *state;
@@ -597,6 +629,7 @@ int main(void)
 		T(a_lowered_limit_holds_from_the_start),
 		T(pinned_extents_are_never_evicted),
 		T(a_kept_object_is_never_evicted),
+		T(a_quota_holds_and_is_filled_from_its_own_extents),
 		T(zero_blocks_take_no_space_and_survive_eviction_only_in_memory),
 		T(space_is_not_freed_under_a_reader),
 		T(a_data_thread_never_waits_for_an_eviction),

@@ -46,7 +46,7 @@ void object_free(struct object *o)
 	words_free(o->ready, o->extents, 8);
 	words_free(o->suspect, o->extents, 8);
 	words_free(o->stored, o->extents, 8);
-	words_free(o->heat, o->extents, 1);
+	words_free(o->use, o->extents, 8);
 	words_free(o->pins, o->extents, 4);
 	pthread_mutex_destroy(&o->files_lock);
 	free(o);
@@ -79,11 +79,15 @@ static int object_alloc_words(struct object *o)
 	o->ready = words_new(o->extents, 8);
 	o->suspect = words_new(o->extents, 8);
 	o->stored = words_new(o->extents, 8);
-	o->heat = words_new(o->extents, 1);
+	o->use = words_new(o->extents, 8);
 	o->pins = words_new(o->extents, 4);
-	if (!o->ready || !o->suspect || !o->stored || !o->heat || !o->pins)
+	if (!o->ready || !o->suspect || !o->stored || !o->use || !o->pins)
 		return -ENOMEM;
-	o->set = (struct evict_set){o->extents, o->stored, o->heat, o->pins, &o->kept};
+	o->set = (struct evict_set){.extents = o->extents,
+				    .stored = o->stored,
+				    .use = o->use,
+				    .pins = o->pins,
+				    .kept = &o->kept};
 	return 0;
 }
 
@@ -110,6 +114,7 @@ static struct object *object_new(struct store *s, const struct object_id *id, bo
 	if (!o)
 		return NULL;
 	o->store = s;
+	o->evict = &s->evict;
 	o->id = *id;
 	o->own_sums = own_sums;
 	o->data_fd = o->present_fd = o->sums_fd = -1;
@@ -129,6 +134,26 @@ uint64_t object_mask(const struct object *o, uint64_t extent)
 		(o->id.length + STORE_BLOCK - 1) / STORE_BLOCK - extent * STORE_EXTENT_BLOCKS;
 
 	return blocks_mask(0, blocks < 64 ? (uint32_t)blocks : 64);
+}
+
+void object_list(struct object *o, uint64_t extent)
+{
+	if (use_place(atomic_load(&o->set.use[extent])))
+		return;
+	pthread_mutex_lock(&o->store->evict_lock);
+	evict_stored(o->evict, &o->set, extent);
+	pthread_mutex_unlock(&o->store->evict_lock);
+}
+
+/* The policy knows it from now on, so it may not be freed before the store is. */
+static int object_enter(struct object *o)
+{
+	int rc;
+
+	pthread_mutex_lock(&o->store->evict_lock);
+	rc = evict_add(o->evict, &o->set);
+	pthread_mutex_unlock(&o->store->evict_lock);
+	return rc;
 }
 
 /* Read the present file's data (it is sparse). What a clean mark vouches for is ready, the rest
@@ -157,6 +182,7 @@ static void load_present(struct object *o, bool vouched)
 			atomic_store(&o->stored[extent], word);
 			atomic_store(&state[extent], word);
 			o->stored_blocks += (uint64_t)__builtin_popcountll(word);
+			object_list(o, extent);
 		}
 		at += n / 8 * 8;
 	}
@@ -197,7 +223,8 @@ int object_load(struct store *s, const char *name, const struct clean *clean, st
 		return err_set(err, -ENOMEM, "out of memory");
 	o->sealed = object_is_marked(o);
 	rc = open_fitted(o);
-	if (!rc && o->sealed && !object_is_vouched(o) && (rc = object_unseal(o)))
+	if (!rc && ((o->sealed && !object_is_vouched(o) && (rc = object_unseal(o))) ||
+		    (rc = object_enter(o))))
 		object_files_close(o);
 	if (rc) {
 		object_free(o);
@@ -260,7 +287,11 @@ static int object_make(struct store *s, const struct object_id *id, bool own_sum
 		return rc;
 	}
 	pthread_mutex_lock(&s->lock);
-	rc = store_add(s, o);
+	rc = store_make_room(s);
+	if (!rc)
+		rc = object_enter(o);
+	if (!rc)
+		rc = store_add(s, o);
 	pthread_mutex_unlock(&s->lock);
 	if (rc) {
 		object_files_close(o);

@@ -110,7 +110,7 @@ int object_publish(struct object *o, uint64_t first, uint32_t n, const void *dat
 	struct store *s = o->store;
 	uint64_t extent = first / STORE_EXTENT_BLOCKS, bytes = (uint64_t)n * STORE_BLOCK;
 	uint64_t mask = blocks_mask((uint32_t)(first % STORE_EXTENT_BLOCKS), n), was, now;
-	int rc = store_reserve(s, bytes), again;
+	int rc = object_reserve(o, bytes), again;
 
 	if (rc)
 		return rc;
@@ -128,15 +128,16 @@ int object_publish(struct object *o, uint64_t first, uint32_t n, const void *dat
 		rc = write_present(o, extent, now);
 	if (rc) {
 		punch(o, extent, mask & ~was);
-		store_unreserve(s, bytes);
+		object_reserved(o, bytes, bytes);
 		atomic_fetch_add(&s->counters.write_errors, 1);
 		return rc;
 	}
 	again = __builtin_popcountll(mask & was); /* two images may share the object */
-	store_unreserve(s, (uint64_t)again * STORE_BLOCK);
 	atomic_fetch_add(&o->stored_blocks, (uint64_t)(n - (uint32_t)again));
+	object_reserved(o, bytes, (uint64_t)again * STORE_BLOCK);
 	atomic_fetch_and(&o->suspect[extent], ~mask);
 	atomic_store(&o->stored[extent], now);
+	object_list(o, extent);
 	atomic_fetch_or_explicit(&o->ready[extent], mask, memory_order_release);
 	return 0;
 }

@@ -170,11 +170,12 @@ static int store_init(struct store *s, uint64_t size, struct err *err)
 
 static void store_free(struct store *s)
 {
+	evict_free(&s->evict);
 	for (uint64_t i = 0; i < s->nobjects; i++)
 		object_free(s->objects[i]);
 	free(s->objects);
-	free(s->sets);
 	free(s->buckets);
+	pthread_mutex_destroy(&s->evict_lock);
 	for (int *fd = (int[]){s->urls_fd, s->objects_fd, s->lock_fd, s->dir_fd, -2}; *fd != -2;
 	     fd++)
 		if (*fd >= 0)
@@ -198,6 +199,8 @@ int store_open(const char *path, uint64_t size, struct store **out, struct err *
 	s->dir_fd = s->objects_fd = s->urls_fd = s->lock_fd = -1;
 	pthread_mutex_init(&s->opening, NULL);
 	pthread_mutex_init(&s->lock, NULL);
+	pthread_mutex_init(&s->evict_lock, NULL);
+	evict_init(&s->evict);
 	quiesce_init(&s->quiesce);
 	rc = store_init(s, size, err);
 	if (rc) {

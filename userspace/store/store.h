@@ -77,13 +77,15 @@ struct object {
 	} stamps;
 	uint64_t extents;
 	_Atomic uint64_t *ready, *suspect, *stored;
-	_Atomic uint8_t *heat;
+	_Atomic uint64_t *use;
 	_Atomic uint32_t *pins, kept;
+	struct evict *evict; /* the store's */
 	struct evict_set set;
 	_Atomic uint64_t stored_blocks, zero_blocks;
-	_Atomic uint32_t users; /* object_open() less object_close() */
-	_Atomic bool sealed;	/* durably complete, and data_fd only reads */
-	uint32_t promotions;	/* object_promoted() less object_release() */
+	_Atomic uint64_t quota, writing; /* bytes: at most stored, 0 = any; about to be */
+	_Atomic uint32_t users;		 /* object_open() less object_close() */
+	_Atomic bool sealed;		 /* durably complete, and data_fd only reads */
+	uint32_t promotions;		 /* object_promoted() less object_release() */
 	bool orphan; /* promoted by the process before, and nobody has said so to this one yet */
 };
 
@@ -117,10 +119,10 @@ void object_close(struct object *o);
 /* How many of [off, off + len) are ready from @off on. */
 uint32_t object_resident(const struct object *o, uint64_t off, uint32_t len);
 
-/* A reader used the range: heat for the policy. */
+/* A reader used the extent: for the policy. Any thread, wait-free. */
 static inline void object_touch(struct object *o, uint64_t off)
 {
-	evict_touch(&o->heat[off / STORE_EXTENT]);
+	evict_touch(o->evict, &o->set, off / STORE_EXTENT);
 }
 
 /* Keep an extent from eviction. Pins nest.
@@ -135,6 +137,11 @@ void object_unpin(struct object *o, uint64_t extent);
  * and control threads, never by a data thread: it waits for an eviction under way. */
 void object_keep(struct object *o);
 void object_let_go(struct object *o);
+
+/* At most @bytes of the store for this object from now on, 0 = as many as there are: what is over
+ * it is evicted at once, except what is pinned or kept. Then, and when others fill it faster than
+ * its own extents go, its blocks are not stored. By control threads. */
+void object_set_quota(struct object *o, uint64_t bytes);
 
 /* Store @n verified blocks from @first on (within one extent) and make them ready. @data is whole
  * blocks, zero-padded; @sums their hashes (used when the object keeps its own). On error nothing

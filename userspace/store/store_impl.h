@@ -14,12 +14,12 @@ struct store {
 	int dir_fd, objects_fd, urls_fd, lock_fd;
 	uint64_t size;
 	pthread_mutex_t opening; /* one object_open() at a time; taken before the lock */
-	pthread_mutex_t lock;	 /* objects, hand, eviction, first pins */
+	pthread_mutex_t lock;	 /* objects, eviction, first pins */
 	struct object **objects;
-	struct evict_set **sets; /* objects[i]->set, as the policy wants them */
 	struct object **buckets; /* by id, chained; as many as @cap */
 	uint64_t nobjects, cap;
-	struct evict_hand hand;
+	pthread_mutex_t evict_lock; /* the policy, for a moment at a time; inside of `lock` */
+	struct evict evict;
 	struct quiesce quiesce;
 	struct store_counters counters;
 };
@@ -56,12 +56,19 @@ int object_dir_open(const struct object *o); /* a descriptor, the caller's; or a
 /* What the files are like, or were when they were closed. */
 int object_stamps(struct object *o, struct object_stamps *out);
 
+/* The extent takes space: the policy may find it. By who has it pinned, or hides it. */
+void object_list(struct object *o, uint64_t extent);
+
 /* table.c: under the lock, or before threads */
+int store_make_room(struct store *s); /* store_add() will not fail then */
 int store_add(struct store *s, struct object *o);
 struct object *store_find(struct store *s, const struct object_id *id); /* NULL: not there */
 
 /* reserve.c */
-int store_reserve(struct store *s, uint64_t bytes);
+/* Room for @bytes of the object, within its quota and the store; -ENOSPC. */
+int object_reserve(struct object *o, uint64_t bytes);
+/* They are written, or not: of the store's space @back is free again. */
+void object_reserved(struct object *o, uint64_t bytes, uint64_t back);
 void store_unreserve(struct store *s, uint64_t bytes);
 /* Evict until @bytes more would fit @limit; what was freed. */
 uint64_t store_evict(struct store *s, uint64_t bytes);

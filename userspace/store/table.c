@@ -31,16 +31,12 @@ static void bucket_add(struct store *s, struct object *o)
 static int table_grow(struct store *s)
 {
 	uint64_t cap = s->cap ? s->cap * 2 : 64;
-	void *objects, *sets, *buckets;
+	void *objects, *buckets;
 
 	objects = reallocarray(s->objects, cap, sizeof(*s->objects));
 	if (!objects)
 		return -ENOMEM;
 	s->objects = objects;
-	sets = reallocarray(s->sets, cap, sizeof(*s->sets));
-	if (!sets)
-		return -ENOMEM;
-	s->sets = sets;
 	buckets = calloc(cap, sizeof(*s->buckets));
 	if (!buckets)
 		return -ENOMEM;
@@ -52,13 +48,17 @@ static int table_grow(struct store *s)
 	return 0;
 }
 
+int store_make_room(struct store *s)
+{
+	return s->nobjects == s->cap ? table_grow(s) : 0;
+}
+
 int store_add(struct store *s, struct object *o)
 {
-	int rc = s->nobjects == s->cap ? table_grow(s) : 0;
+	int rc = store_make_room(s);
 
 	if (rc)
 		return rc;
-	s->sets[s->nobjects] = &o->set;
 	s->objects[s->nobjects++] = o;
 	bucket_add(s, o);
 	return 0;
