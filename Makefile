@@ -197,7 +197,7 @@ unit: unit-build
 	$(Q)tests/unit/run $(AT_ONCE) $(if $(TEST),$(BUILD)/unit/test_$(TEST),$(UNIT))
 
 # TEST=main_job for one alone; LOOP=epoll for the event loop that needs no io_uring.
-system: all man $(addprefix $(BUILD)/bench/,origin nbdload) $(FAULTS) $(BUILD)/soak/reader \
+system: all man $(addprefix $(BUILD)/bench/,origin nbdload replay) $(FAULTS) $(BUILD)/soak/reader \
         $(addprefix $(BUILD)/system/,origin_azurite.san observe_tool link_kill compare_reads hostile_worker.so)
 	$(Q)tests/system/run --loop $(or $(LOOP),auto) $(AT_ONCE) $(TEST)
 
@@ -291,7 +291,7 @@ $(BUILD)/bench/sealtile: $(BUILD)/obj/tests/bench/sealtile.o $(BUILD)/obj/libcai
 bench-build: $(BENCH)
 bench:
 	$(Q)tests/setup --bench
-	$(Q)$(MAKE) --no-print-directory all bench-build
+	$(Q)$(MAKE) --no-print-directory all bench-build $(REPLAY)
 	$(Q)tests/bench/run
 bench-check: all bench-build
 	tests/bench/check_origin
@@ -308,9 +308,17 @@ $(BUILD)/bench/ledger: $(BUILD)/obj/tests/bench/ledger/ledger.o $(BUILD)/obj/lib
 	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(PKG_LIBS)
 bench-ledger: $(BUILD)/bench/ledger
 	$(Q)$<
+# Traces under the daemon's own policy of eviction and under others: hits of each
+REPLAY := $(BUILD)/bench/replay
+$(REPLAY): $(call objs,obj,$(wildcard tests/bench/evict/*.c)) $(BUILD)/obj/libcairn.a
+	$(call say,LINK,$@)
+	$(Q)mkdir -p $(@D)
+	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(PKG_LIBS)
+bench-evict: $(REPLAY)
+	$(Q)$<
 # Two exports, one with 64 readers and one with 1 or 8, before an origin that is the bottleneck
 bench-fair: all bench-build
 	$(Q)tests/bench/fair
-.PHONY: bench bench-build bench-check bench-observe bench-handover bench-ledger bench-fair
+.PHONY: bench bench-build bench-check bench-observe bench-handover bench-ledger bench-fair bench-evict
 
 -include $(shell find $(BUILD) -path $(BUILD)/deb -prune -o -name '*.d' -type f -print 2>/dev/null)
