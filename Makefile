@@ -306,6 +306,12 @@ $(BUILD)/bench/ledger: $(BUILD)/obj/tests/bench/ledger/ledger.o $(BUILD)/obj/lib
 	$(call say,LINK,$@)
 	$(Q)mkdir -p $(@D)
 	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(PKG_LIBS)
+# The store by itself: opening it, and evicting under a reader
+$(BUILD)/bench/storelab: $(BUILD)/obj/tests/bench/store/storelab.o $(BUILD)/obj/libcairn.a
+	$(call say,LINK,$@)
+	$(Q)mkdir -p $(@D)
+	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(PKG_LIBS)
+bench-build: $(BUILD)/bench/storelab
 bench-ledger: $(BUILD)/bench/ledger
 	$(Q)$<
 # Traces under the daemon's own policy of eviction and under others: hits of each

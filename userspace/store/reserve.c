@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Space: what may be stored is reserved first, and extents are evicted to make room. */
 #include <errno.h>
+#include <time.h>
 
 #include "store/store_impl.h"
 
-#define EVICT_BATCH 32 /* extents hidden before one wait for readers */
+/* Extents hidden before one wait for readers; flights that begin wait, too. */
+#define EVICT_BATCH 8
 
 /* Evict ahead of need by a 64th of the space, at most 64 MiB: one wait for readers frees much. */
 static uint64_t evict_ahead(uint64_t size)
@@ -60,27 +62,19 @@ static uint64_t evict_batch(struct store *s, struct evict_set *only, uint64_t wa
 	return freed;
 }
 
-static uint64_t evict_locked(struct store *s, struct evict_set *only, uint64_t bytes)
-{
-	uint64_t freed = 0, n;
-
-	while (freed < bytes && (n = evict_batch(s, only, bytes - freed)) > 0)
-		freed += n;
-	return freed;
-}
-
-uint64_t store_evict_locked(struct store *s, uint64_t bytes)
-{
-	return evict_locked(s, NULL, bytes);
-}
-
 static uint64_t evict(struct store *s, struct evict_set *only, uint64_t bytes)
 {
-	uint64_t freed;
+	const struct timespec nap = {.tv_nsec = 50000}; /* the lock is not fair */
+	uint64_t freed = 0, n;
 
-	pthread_mutex_lock(&s->lock);
-	freed = evict_locked(s, only, bytes);
-	pthread_mutex_unlock(&s->lock);
+	do {
+		if (freed)
+			nanosleep(&nap, NULL);
+		pthread_mutex_lock(&s->lock);
+		n = evict_batch(s, only, bytes - freed);
+		pthread_mutex_unlock(&s->lock);
+		freed += n;
+	} while (n && freed < bytes);
 	return freed;
 }
 

@@ -70,9 +70,9 @@ int object_reserve(struct object *o, uint64_t bytes);
 /* They are written, or not: of the store's space @back is free again. */
 void object_reserved(struct object *o, uint64_t bytes, uint64_t back);
 void store_unreserve(struct store *s, uint64_t bytes);
-/* Evict until @bytes more would fit @limit; what was freed. */
+/* Evict @bytes; what was freed. Not under the lock, which it takes for a few extents at a time: who
+ * begins a flight meanwhile waits for those. */
 uint64_t store_evict(struct store *s, uint64_t bytes);
-uint64_t store_evict_locked(struct store *s, uint64_t bytes);
 
 /* attr.c: small files, replaced whole. */
 int attr_write(int dir_fd, const char *name, const void *buf, size_t len);
