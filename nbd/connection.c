@@ -75,6 +75,15 @@ void nbd_connection_reap(struct nbd_connection *c)
 	nbd_thread_ended_one(t);
 }
 
+static void count_reader(struct nbd_connection *c, int change)
+{
+	struct nbd_export *e = c->export;
+
+	atomic_fetch_add(&e->connections, (uint32_t)change);
+	if (e->ops->readers)
+		e->ops->readers(e, c->is_link, change);
+}
+
 void nbd_connection_close(struct nbd_connection *c)
 {
 	struct nbd_thread *t = c->thread;
@@ -94,7 +103,7 @@ void nbd_connection_close(struct nbd_connection *c)
 		free(c->handshake);
 	}
 	if (c->export)
-		atomic_fetch_sub(&c->export->connections, 1);
+		count_reader(c, -1);
 	nbd_misses_drop(c);
 	if (c->waiting && nbd_budget_cancel(t->budget, &c->wait))
 		c->waiting = false;
@@ -173,7 +182,7 @@ static bool handshake_begin(struct nbd_connection *c)
 /* False: marked closing after its name was found; the sweep may have passed this thread already. */
 static bool transmission_begin(struct nbd_connection *c)
 {
-	atomic_fetch_add(&c->export->connections, 1);
+	count_reader(c, 1);
 	return !atomic_load(&c->export->closing);
 }
 

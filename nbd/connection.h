@@ -51,6 +51,8 @@
 
 #define NBD_LOOK_LEN (256U << 10) /* of a reply that goes on: about what a socket takes at once */
 
+#define NBD_MISS_ALIGN ((size_t)4096) /* of the memory of a miss */
+
 #define NBD_REFETCH_LEN (1U << 20) /* bytes brought in at a time when a reply lost its store */
 
 #define NBD_REFUSAL	 "too many connections; raise [nbd] max_connections, or close some"

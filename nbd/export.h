@@ -58,6 +58,10 @@ struct nbd_export_ops {
 	/* One read was answered from resident blocks. Called on data threads. */
 	void (*served)(struct nbd_export *e, uint64_t off, uint32_t len);
 
+	/* A connection to it begins to read (+1) or ended (-1); a link's client is a device. Called
+	 * on data threads: do not wait. May be NULL. */
+	void (*readers)(struct nbd_export *e, bool is_link, int change);
+
 	struct nbd_export *(*ref)(struct nbd_export *e);
 	void (*unref)(struct nbd_export *e);
 };

@@ -167,7 +167,9 @@ static struct nbd_miss *miss_new(struct nbd_connection *c, uint64_t off, uint32_
 
 	if (!m)
 		return NULL;
-	m->data = malloc(len);
+	/* aligned: the disk may read into it without the page cache */
+	m->data = aligned_alloc(NBD_MISS_ALIGN,
+				((size_t)len + NBD_MISS_ALIGN - 1) & ~(NBD_MISS_ALIGN - 1));
 	if (!m->data) {
 		free(m);
 		return NULL;

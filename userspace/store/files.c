@@ -43,6 +43,9 @@ static void close_all(struct object *o)
 	close_file(&o->data_fd);
 	close_file(&o->present_fd);
 	close_file(&o->sums_fd);
+	if (o->direct_fd >= 0)
+		close(o->direct_fd);
+	o->direct_fd = -1;
 }
 
 /* A sealed one is only read. One that was being sealed when its process ended has no mark yet, but
@@ -163,6 +166,17 @@ void object_files_close(struct object *o)
 		o->is_stamped = !stamps_take(o, &o->stamps);
 		close_all(o);
 	}
+	pthread_mutex_unlock(&o->files_lock);
+}
+
+void object_direct_open(struct object *o)
+{
+	char path[96];
+
+	snprintf(path, sizeof(path), "%s/data", o->name);
+	pthread_mutex_lock(&o->files_lock);
+	if (o->files_users && o->direct_fd < 0)
+		o->direct_fd = openat(o->store->objects_fd, path, O_RDONLY | O_DIRECT | O_CLOEXEC);
 	pthread_mutex_unlock(&o->files_lock);
 }
 

@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "store/pages.h"
 #include "store/store_impl.h"
 
 /* Folios of the page cache are as large as the write that makes them. Larger ones than this saved
@@ -139,6 +140,7 @@ int object_publish(struct object *o, uint64_t first, uint32_t n, const void *dat
 	atomic_store(&o->stored[extent], now);
 	object_list(o, extent);
 	atomic_fetch_or_explicit(&o->ready[extent], mask, memory_order_release);
+	object_pages_note(o, extent);
 	return 0;
 }
 

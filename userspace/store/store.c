@@ -170,6 +170,7 @@ static int store_init(struct store *s, uint64_t size, struct err *err)
 
 static void store_free(struct store *s)
 {
+	pages_stop(s);
 	evict_free(&s->evict);
 	for (uint64_t i = 0; i < s->nobjects; i++)
 		object_free(s->objects[i]);

@@ -53,6 +53,7 @@ struct object_id {
 };
 
 struct store;
+struct object_pages;
 
 /* What a file is like; another ctime, and someone else wrote to it. */
 struct file_stamp {
@@ -69,6 +70,7 @@ struct object {
 	/* store/files.c: open from object_open() to object_close(), else -1, as sums_fd is for
 	 * objects that keep none. */
 	int data_fd, present_fd, sums_fd;
+	_Atomic int direct_fd;	    /* from a device's first connection on: store/pages.h */
 	pthread_mutex_t files_lock; /* the next three */
 	uint32_t files_users;
 	bool is_stamped; /* when they were closed: */
@@ -87,6 +89,9 @@ struct object {
 	_Atomic bool sealed;		 /* durably complete, and data_fd only reads */
 	uint32_t promotions;		 /* object_promoted() less object_release() */
 	bool orphan; /* promoted by the process before, and nobody has said so to this one yet */
+	/* store/pages.h */
+	_Atomic uint32_t device_readers, program_readers;
+	struct object_pages *_Atomic pages; /* NULL until a device reads */
 };
 
 struct store_counters {

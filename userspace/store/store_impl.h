@@ -22,7 +22,12 @@ struct store {
 	struct evict evict;
 	struct quiesce quiesce;
 	struct store_counters counters;
+	struct pages *pages; /* store/pages.c; NULL: they stay */
 };
+
+/* pages.c */
+void pages_stop(struct store *s);
+void object_pages_free(struct object *o);
 
 /* object.c */
 struct clean;
@@ -51,6 +56,7 @@ void object_load_promoted(struct object *o);
  * nothing but another's open or close of the same files. */
 int object_files_open(struct object *o);
 void object_files_close(struct object *o);
+void object_direct_open(struct object *o);   /* direct_fd, if the file system has such reads */
 int object_dir_open(const struct object *o); /* a descriptor, the caller's; or a negative errno */
 
 /* What the files are like, or were when they were closed. */

@@ -10,6 +10,7 @@
 #include "base/log.h"
 #include "crash/doing.h"
 #include "nbd/protocol.h"
+#include "store/pages.h"
 #include "worker/patience.h"
 
 #define PAUSE_READS    16  /* deadlines that pass together count as one for the back-off */
@@ -124,6 +125,14 @@ static void note_stream(struct volume *v, uint64_t off, uint32_t len)
 		prefetch(v, from, to);
 }
 
+static void note_pages(struct object *o, uint64_t off, uint32_t len)
+{
+	if (!object_pages_leave(o))
+		return;
+	object_pages_note(o, off / STORE_EXTENT);
+	object_pages_note(o, (off + len - 1) / STORE_EXTENT);
+}
+
 static _Thread_local uint32_t stripe_of_thread = UINT32_MAX;
 static _Atomic uint32_t next_stripe;
 
@@ -138,6 +147,7 @@ static void volume_served(struct nbd_export *e, uint64_t off, uint32_t len)
 	atomic_fetch_add_explicit(&v->local[stripe_of_thread].bytes, len, memory_order_relaxed);
 	object_touch(v->source->data.object, off);
 	completion_served(v, off, len);
+	note_pages(v->source->data.object, off, len);
 	if (!atomic_load_explicit(&v->streams_awake, memory_order_relaxed))
 		return;
 	for (int i = 0; i < READAHEAD_STREAMS; i++) {
@@ -303,20 +313,39 @@ static void suspect_extent(struct object *o, uint64_t extent)
 	object_suspect(o, extent, ~0ULL);
 }
 
+/* Past the page cache if that is how its readers want it. */
+static int cold_fd(struct object *o, const struct nbd_read *nbd)
+{
+	uint64_t all = nbd->off | nbd->len | (uintptr_t)nbd->dst;
+	bool whole = all % STORE_DIRECT_ALIGN == 0 && nbd->off + nbd->len <= o->id.length;
+	int fd = whole ? object_direct_fd(o) : -1;
+
+	return fd < 0 ? o->data_fd : fd;
+}
+
 static void cold_done(struct loop_read *c, int res)
 {
 	struct volume_read *r =
 		(struct volume_read *)((char *)c - offsetof(struct volume_read, cold));
+	struct object *o = r->volume->source->data.object;
 
+	if (res != (int)r->nbd->len && c->fd != o->data_fd) {
+		if (res == -EINVAL) /* finer than this disk goes */
+			object_direct_refused(o);
+		c->fd = o->data_fd;
+		loop_pread(r->loop, c);
+		return;
+	}
 	if (res == (int)r->nbd->len) {
+		if (c->fd == o->data_fd)
+			note_pages(o, r->nbd->off, r->nbd->len);
 		pin_range(r, object_unpin);
 		read_end(&r->back);
 		return;
 	}
 	/* The file is not what it was: nothing of it is believed before it is rechecked. */
 	log_warn("store", "store file can't be read; its blocks are rechecked",
-		 "object=%s off=%llu got=%d", r->volume->source->data.object->name,
-		 (unsigned long long)r->nbd->off, res);
+		 "object=%s off=%llu got=%d", o->name, (unsigned long long)r->nbd->off, res);
 	pin_range(r, suspect_extent);
 	pin_range(r, object_unpin);
 	start_fills(r);
@@ -335,7 +364,7 @@ static bool start_cold(struct volume_read *r)
 				     .buf = r->nbd->dst,
 				     .off = r->nbd->off,
 				     .len = r->nbd->len,
-				     .fd = o->data_fd};
+				     .fd = cold_fd(o, r->nbd)};
 	loop_pread(r->loop, &r->cold);
 	return true;
 }
@@ -445,6 +474,11 @@ static void volume_cache(struct nbd_export *e, uint64_t off, uint32_t len)
 	crash_leave(entered);
 }
 
+static void volume_readers(struct nbd_export *e, bool is_link, int change)
+{
+	object_readers(of_export(e)->source->data.object, is_link, change);
+}
+
 static struct nbd_export *export_ref(struct nbd_export *e)
 {
 	return &volume_ref(of_export(e))->export;
@@ -461,6 +495,7 @@ static const struct nbd_export_ops volume_ops = {
 	.block_status = volume_block_status,
 	.cache = volume_cache,
 	.served = volume_served,
+	.readers = volume_readers,
 	.ref = export_ref,
 	.unref = export_unref,
 };

@@ -18,6 +18,7 @@
 #include "control/control.h"
 #include "observe/tuner.h"
 #include "observe/view.h"
+#include "store/pages.h"
 #include "worker/adopt.h"
 #include "worker/exports_impl.h"
 #include "worker/privileged.h"
@@ -178,6 +179,10 @@ static int worker_take_over(struct worker *w, const struct privileged_before *b,
 {
 	int rc = store_open(w->cfg->store_path, w->cfg->store_size, &w->store, err);
 
+	if (rc)
+		return rc;
+	if (strcmp(w->cfg->page_cache, "auto") == 0)
+		rc = store_pages_start(w->store, err);
 	if (rc)
 		return rc;
 	exports_set_store(&w->exports, w->store);
