@@ -88,6 +88,7 @@ _cairn_offer_values() {
 		KEY=VALUE) _cairn_offer_settings "$2" "${@:3}" ;;
 		POLICY) _cairn_offer "$2" < <(printf '%s\n' eio wait) ;;
 		off) _cairn_offer "$2" < <(echo off) ;;
+		STATE) _cairn_offer "$2" < <(printf '%s\n' on off) ;;
 		FS) _cairn_offer "$2" < <(printf '%s\n' erofs ext4) ;;
 		esac
 	done

@@ -73,10 +73,11 @@ int exports_add(struct exports *x, const char *url, const char *name, bool refre
 	return 0;
 }
 
-int exports_set_policy(struct exports *x, const char *key, const char *on_deadline,
-		       const uint64_t *limit, struct export_info *out, struct err *err)
+int exports_set_policy(struct exports *x, const char *key, const struct export_policy *policy,
+		       struct export_info *out, struct err *err)
 {
 	struct export_info *e = table_find(key);
+	const char *on_deadline = policy->on_deadline;
 
 	(void)x;
 	if (!e)
@@ -85,8 +86,12 @@ int exports_set_policy(struct exports *x, const char *key, const char *on_deadli
 		return err_set(err, -EINVAL, "on_deadline is eio or wait, not %s", on_deadline);
 	if (on_deadline)
 		e->waits = strcmp(on_deadline, "wait") == 0;
-	if (limit)
-		e->limit = *limit;
+	if (policy->limit)
+		e->limit = *policy->limit;
+	if (policy->store_limit)
+		e->store_limit = *policy->store_limit;
+	if (policy->keep)
+		e->kept = *policy->keep;
 	*out = *e;
 	return 0;
 }
@@ -492,6 +497,27 @@ static void a_limit_and_on_deadline_are_passed_on_and_told(void **state)
 	assert_int_equal(table.n, 1);
 }
 
+static void what_an_export_may_have_of_the_store_is_passed_on_and_told(void **state)
+{
+	(void)state;
+	answers("POST", "/v1/exports", "{\"url\":\"file:///d/one\"}", 201, NULL, NULL);
+	table.list[0].limit = 7;
+	answers("PATCH", "/v1/exports/one", "{\"store_limit\":5000000000}", 200, NULL, NULL);
+	assert_true(table.list[0].store_limit == 5000000000);
+	assert_false(table.list[0].kept);
+	answers("PATCH", "/v1/exports/one", "{\"keep\":true}", 200, NULL, NULL);
+	assert_true(table.list[0].kept);
+	assert_true(table.list[0].store_limit == 5000000000);
+	answers("PATCH", "/v1/exports/one", "{\"keep\":1}", 400, NULL, NULL);
+	answers("PATCH", "/v1/exports/one", "{\"store_limit\":\"1G\"}", 400, NULL, NULL);
+	answers("PATCH", "/v1/exports/one", "{\"store_limit\":-1,\"keep\":false}", 400, NULL, NULL);
+	assert_true(table.list[0].kept);
+	answers("PATCH", "/v1/exports/one", "{\"store_limit\":0,\"keep\":false}", 200, NULL, NULL);
+	assert_int_equal(table.list[0].store_limit, 0);
+	assert_false(table.list[0].kept);
+	assert_int_equal(table.list[0].limit, 7);
+}
+
 static void requests_that_make_no_sense_are_told_why(void **state)
 {
 	char *huge = malloc(200000);
@@ -699,6 +725,7 @@ int main(void)
 		bed(a_device_the_supervisor_lost_does_not_hold_the_export),
 		bed(refresh_is_passed_on),
 		bed(a_limit_and_on_deadline_are_passed_on_and_told),
+		bed(what_an_export_may_have_of_the_store_is_passed_on_and_told),
 		bed(requests_that_make_no_sense_are_told_why),
 		bed(the_status_tells_counters_exactly),
 		bed(counters_do_not_fall_when_an_export_goes),

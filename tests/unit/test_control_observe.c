@@ -68,10 +68,10 @@ bool exports_forget(struct exports *x, const char *key)
 	return false;
 }
 
-int exports_set_policy(struct exports *x, const char *key, const char *on_deadline,
-		       const uint64_t *limit, struct export_info *out, struct err *err)
+int exports_set_policy(struct exports *x, const char *key, const struct export_policy *policy,
+		       struct export_info *out, struct err *err)
 {
-	(void)x, (void)key, (void)on_deadline, (void)limit, (void)out;
+	(void)x, (void)key, (void)policy, (void)out;
 	return err_set(err, -EIO, "not asked for here");
 }
 

@@ -36,6 +36,8 @@ static int setup(void **state)
 	entries[2].length = (1ULL << 60) + 1;
 	strcpy(entries[1].on_deadline, "wait");
 	entries[2].limit = 200000000;
+	entries[0].store = 1ULL << 40;
+	entries[2].keep = true;
 	return fd < 0;
 }
 
@@ -63,6 +65,8 @@ static void holds(size_t n)
 		assert_true(e[i].length == entries[i].length);
 		assert_string_equal(e[i].on_deadline, entries[i].on_deadline);
 		assert_int_equal(e[i].limit, entries[i].limit);
+		assert_true(e[i].store == entries[i].store);
+		assert_int_equal(e[i].keep, entries[i].keep);
 	}
 	free(e);
 }

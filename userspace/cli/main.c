@@ -28,7 +28,7 @@ static const char usage[] =
 	"  attach URL           make a block device of an image, print the device\n"
 	"  detach NAME          take it away (NAME, device or URL)\n"
 	"  export URL           serve an image over NBD, print the URI\n"
-	"  limit NAME RATE      bound what an image takes of its origin\n"
+	"  limit NAME RATE      bound what an image takes of its origin and of the store\n"
 	"  status               what is served, and from where its bytes came\n"
 	"  top                  what is read now: rates, latencies, hottest extents, streams\n"
 	"  heat IMAGE           where it is read, as a map or a picture\n"

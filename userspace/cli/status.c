@@ -68,6 +68,11 @@ static void image_print(const cJSON *i, int name_width)
 	if (cli_number(i, "limit") > 0)
 		printf("%-*s  limit: %s/s from the origin\n", name_width, "",
 		       size_text(cli_number(i, "limit"), size));
+	if (cli_number(i, "store_limit") > 0)
+		printf("%-*s  store: at most %s\n", name_width, "",
+		       size_text(cli_number(i, "store_limit"), size));
+	if (cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(i, "keep")))
+		printf("%-*s  store: kept, not evicted\n", name_width, "");
 	if (strcmp(cli_text(i, "on_deadline"), "wait") == 0)
 		printf("%-*s  on_deadline: wait; %.0f reads wait for their source\n", name_width,
 		       "", cli_number(i, "reads_waiting"));

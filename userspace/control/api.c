@@ -55,6 +55,8 @@ static cJSON *export_json(const struct api *a, const struct export_info *e)
 	reply_add_u64(o, "deadlines_passed", e->deadlines);
 	cJSON_AddNumberToObject(o, "reads_waiting", e->patient);
 	reply_add_u64(o, "limit", e->limit);
+	reply_add_u64(o, "store_limit", e->store_limit);
+	cJSON_AddBoolToObject(o, "keep", e->kept);
 	cJSON_AddStringToObject(o, "last_error", e->last_error);
 	return o;
 }
@@ -346,11 +348,12 @@ static int device_check(const struct add_request *q, const struct export_info *e
 static int policy_set(struct api *a, const struct add_request *q, bool fresh, struct export_info *e,
 		      struct err *err)
 {
+	const struct export_policy policy = {.on_deadline = q->on_deadline};
 	char name[NBD_NAME_MAX + 1];
 	int rc;
 
 	strcpy(name, e->name);
-	rc = exports_set_policy(a->exports, name, q->on_deadline, NULL, e, err);
+	rc = exports_set_policy(a->exports, name, &policy, e, err);
 	if (rc && fresh) /* as if it had not been asked for */
 		remove_patiently(a, name, true, NULL);
 	return rc;
@@ -445,25 +448,44 @@ static void export_delete(struct api *a, const char *key, bool force, struct api
 	reply_json(out, 200, export_json(a, &e));
 }
 
-/* {"limit": N}: bytes a second, 0 = none */
+/* A whole number of bytes where there is one. False: it is something else. */
+static bool bytes_take(const cJSON *json, const char *key, uint64_t *out, const uint64_t **said)
+{
+	const cJSON *n = cJSON_GetObjectItemCaseSensitive(json, key);
+
+	if (n && (!cJSON_IsNumber(n) || n->valuedouble < 0 || n->valuedouble > 1e15))
+		return false;
+	*out = n ? (uint64_t)n->valuedouble : 0;
+	*said = n ? out : NULL;
+	return true;
+}
+
+/* {"limit"?: N, "store_limit"?: N, "keep"?: bool} */
 static void export_patch(struct api *a, const char *key, const char *body, struct api_reply *out)
 {
 	cJSON *json = cJSON_Parse(body ? body : "");
-	const cJSON *limit = cJSON_GetObjectItemCaseSensitive(json, "limit");
+	const cJSON *keep = cJSON_GetObjectItemCaseSensitive(json, "keep");
+	struct export_policy p = {0};
 	struct export_info e;
 	struct err err = {0};
-	uint64_t rate;
+	uint64_t limit, store_limit;
+	bool kept = cJSON_IsTrue(keep);
+	int rc;
 
-	if (!cJSON_IsNumber(limit) || limit->valuedouble < 0 || limit->valuedouble > 1e15) {
-		err_set(&err, -EINVAL, "\"limit\" must be bytes a second, 0 for none");
+	p.keep = keep ? &kept : NULL;
+	if (!bytes_take(json, "limit", &limit, &p.limit) ||
+	    !bytes_take(json, "store_limit", &store_limit, &p.store_limit) ||
+	    (keep && !cJSON_IsBool(keep)) || (!p.limit && !p.store_limit && !keep))
+		rc = err_set(
+			&err, -EINVAL,
+			"\"limit\" must be bytes a second and \"store_limit\" bytes, 0 for none, "
+			"and \"keep\" true or false; one of them at least");
+	else
+		rc = exports_set_policy(a->exports, key, &p, &e, &err);
+	if (rc)
 		reply_err(out, &err);
-	} else {
-		rate = (uint64_t)limit->valuedouble;
-		if (exports_set_policy(a->exports, key, NULL, &rate, &e, &err))
-			reply_err(out, &err);
-		else
-			reply_json(out, 200, export_json(a, &e));
-	}
+	else
+		reply_json(out, 200, export_json(a, &e));
 	cJSON_Delete(json);
 }
 

@@ -8,7 +8,9 @@
  *                               first way, "" when it did
  *   GET    /v1/exports          [export, ..]
  *   GET    /v1/exports/KEY      KEY: a name, URL or device, percent-encoded
- *   PATCH  /v1/exports/KEY      {"limit": bytes a second from the origin, 0 = none}; the export
+ *   PATCH  /v1/exports/KEY      {"limit"?: bytes a second from the origin, 0 = none,
+ *                               "store_limit"?: bytes of the store at most, 0 = any,
+ *                               "keep"?: true = nothing of it is evicted}; the export
  *   DELETE /v1/exports/KEY?force=1
  *                               detaches too
  *   GET    /v1/status

@@ -113,15 +113,16 @@ static uint64_t over_quota(const struct object *o, uint64_t quota)
 /* An object over its quota evicts its own extents. */
 static int fit_quota(struct object *o)
 {
-	for (int tries = 0; tries < 4; tries++) {
+	for (;;) {
 		uint64_t quota = atomic_load(&o->quota), over = over_quota(o, quota);
 
 		if (!over)
 			return 0;
-		if (!evict(o->store, &o->set, over + evict_ahead(quota)))
+		over += evict_ahead(quota);
+		/* much of it goes bit by bit: others want the store's lock, too */
+		if (!evict(o->store, &o->set, over < 64 * MIB ? over : 64 * MIB))
 			return -ENOSPC;
 	}
-	return -ENOSPC;
 }
 
 int object_reserve(struct object *o, uint64_t bytes)

@@ -119,6 +119,8 @@ void exports_tell(struct volume *v, struct export_info *out)
 	out->read_errors = c.errors;
 	out->deadlines = c.deadlines;
 	out->limit = share_rate(v->share);
+	out->store_limit = v->store_limit;
+	out->kept = v->keeps;
 	out->waits = atomic_load(&v->waits);
 	out->patient = atomic_load(&v->patient);
 	pthread_mutex_lock(&v->lock);
@@ -148,6 +150,8 @@ void exports_save(struct exports *x)
 		snprintf(e[i].on_deadline, sizeof(e[i].on_deadline), "%s",
 			 x->volumes[i]->on_deadline);
 		e[i].limit = share_rate(x->volumes[i]->share);
+		e[i].store = x->volumes[i]->store_limit;
+		e[i].keep = x->volumes[i]->keeps;
 	}
 	reopening_list(x->reopening, e + x->n);
 	rc = roster_save(x->roster_fd, e, n);

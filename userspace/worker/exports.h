@@ -12,7 +12,8 @@
 #include "nbd/export.h"
 #include "worker/latency.h"
 
-#define EXPORT_LIMIT_MIN MIB /* bytes a second */
+#define EXPORT_LIMIT_MIN MIB	    /* bytes a second */
+#define EXPORT_STORE_MIN (16 * MIB) /* bytes */
 
 struct exports;
 struct view;
@@ -35,6 +36,8 @@ struct export_info {
 	uint64_t read_errors;
 	uint64_t deadlines;   /* reads that no source answered in time, whatever came of them */
 	uint64_t limit;	      /* bytes a second from the origin; 0 = none */
+	uint64_t store_limit; /* bytes of the store at most; 0 = any */
+	bool kept;	      /* its blocks are not evicted */
 	bool waits;	      /* reads whose deadline passed are tried again */
 	uint32_t patient;     /* of them, how many now */
 	char last_error[512]; /* why the last read failed, "" if none did */
@@ -79,12 +82,20 @@ bool exports_forget(struct exports *x, const char *key);
  * supervisor: call from a control thread. */
 int exports_set_device(struct exports *x, const char *name, const char *device, const char *way);
 
-/* What becomes of an export's reads. @on_deadline: "eio", "wait", "" (the daemon's), or NULL = as
- * it is; @limit: bytes a second from the origin, 0 = none, or NULL = as it is. Told in @out, and
- * kept in the roster. -ENOENT; -EINVAL; -EBUSY when a device stands whose kernel was told
- * otherwise. */
-int exports_set_policy(struct exports *x, const char *name_url_or_device, const char *on_deadline,
-		       const uint64_t *limit, struct export_info *out, struct err *err);
+/* What becomes of an export's reads, and what it may have. NULL = as it is. */
+struct export_policy {
+	const char *on_deadline; /* "eio", "wait", "" (the daemon's) */
+	const uint64_t *limit;	 /* bytes a second from the origin, 0 = none */
+	/* Of its image, which other exports may share: then what was said last holds. */
+	const uint64_t *store_limit; /* bytes of the store at most, 0 = any */
+	const bool *keep;	     /* no block of it is evicted as long as this export stands */
+};
+
+/* Told in @out, and kept in the roster. -ENOENT; -EINVAL; -EBUSY when a device stands whose kernel
+ * was told otherwise. May evict much: call from a control thread. */
+int exports_set_policy(struct exports *x, const char *name_url_or_device,
+		       const struct export_policy *policy, struct export_info *out,
+		       struct err *err);
 
 /* The export with this name, URL or device. -ENOENT with a text. */
 int exports_find(struct exports *x, const char *name_url_or_device, struct export_info *out,

@@ -54,8 +54,7 @@ void exports_tell(struct volume *v, struct export_info *out);
 
 /* exports_policy.c */
 /* As the roster says: not checked again, not saved. */
-void exports_apply_policy(struct exports *x, struct volume *v, const char *on_deadline,
-			  uint64_t limit);
+void exports_apply_policy(struct exports *x, struct volume *v, const struct roster_entry *e);
 void exports_default_policy(struct exports *x, struct volume *v);
 
 #endif

@@ -122,7 +122,7 @@ static bool wait_for(struct exports *x, const struct roster_entry *e)
 
 static void entry_note(struct exports *x, struct volume *v, const struct roster_entry *e)
 {
-	exports_apply_policy(x, v, e->on_deadline, e->limit);
+	exports_apply_policy(x, v, e);
 	snprintf(v->device, sizeof(v->device), "%s", e->device);
 	snprintf(v->way, sizeof(v->way), "%s", e->way);
 }

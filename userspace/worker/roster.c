@@ -37,6 +37,8 @@ static char *roster_print(const struct roster_entry *e, size_t n)
 		    !cJSON_AddStringToObject(o, "way", e[i].way) ||
 		    !cJSON_AddStringToObject(o, "on_deadline", e[i].on_deadline) ||
 		    !cJSON_AddNumberToObject(o, "limit", (double)e[i].limit) ||
+		    !cJSON_AddNumberToObject(o, "store", (double)e[i].store) ||
+		    !cJSON_AddBoolToObject(o, "keep", e[i].keep) ||
 		    !cJSON_AddStringToObject(o, "digest", e[i].digest) ||
 		    !cJSON_AddStringToObject(o, "etag", e[i].etag) || !length_put(o, e[i].length))
 			goto out;
@@ -73,17 +75,25 @@ static bool string_take_if(const cJSON *o, const char *key, char *out, size_t ro
 	return !cJSON_HasObjectItem(o, key) || string_take(o, key, out, room);
 }
 
+/* What may be missing: 0 then. */
+static uint64_t number_take_if(const cJSON *o, const char *key)
+{
+	const cJSON *n = cJSON_GetObjectItemCaseSensitive(o, key);
+
+	return cJSON_IsNumber(n) && n->valuedouble > 0 ? (uint64_t)n->valuedouble : 0;
+}
+
 static bool entry_take(const cJSON *o, struct roster_entry *e)
 {
-	const cJSON *limit = cJSON_GetObjectItemCaseSensitive(o, "limit");
 	char length[24];
 
 	if (!string_take_if(o, "length", length, sizeof(length)) ||
 	    !string_take_if(o, "on_deadline", e->on_deadline, sizeof(e->on_deadline)))
 		return false;
 	e->length = strtoull(length, NULL, 10);
-	e->limit =
-		cJSON_IsNumber(limit) && limit->valuedouble > 0 ? (uint64_t)limit->valuedouble : 0;
+	e->limit = number_take_if(o, "limit");
+	e->store = number_take_if(o, "store");
+	e->keep = cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(o, "keep"));
 	return string_take(o, "url", e->url, sizeof(e->url)) &&
 	       string_take(o, "name", e->name, sizeof(e->name)) &&
 	       string_take(o, "device", e->device, sizeof(e->device)) &&

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The exports that stand, kept in a file of the supervisor's so that the next worker reopens them:
- * JSON [{url, name, device, way, digest, etag, length, on_deadline, limit}] in base/slots.h, for
- * the writer may be killed at any instruction.
+ * JSON [{url, name, device, way, digest, etag, length, on_deadline, limit,
+ * store, keep}] in base/slots.h, for the writer may be killed at any instruction.
  */
 #ifndef WORKER_ROSTER_H
 #define WORKER_ROSTER_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -22,6 +23,8 @@ struct roster_entry {
 	uint64_t length;     /* of the image, bytes */
 	char on_deadline[8]; /* "eio", "wait", or "" = the daemon's */
 	uint64_t limit;	     /* bytes a second from the origin; 0 = none */
+	uint64_t store;	     /* bytes of the store at most; 0 = any */
+	bool keep;	     /* its blocks are not evicted */
 };
 
 /* Replace the roster. 0, -EFBIG, -ENOMEM or a write's errno. One thread at a time. */

@@ -535,6 +535,25 @@ int volume_new(const char *name, struct image_source **source, struct fill *fill
 	return 0;
 }
 
+void volume_set_store_limit(struct volume *v, uint64_t bytes)
+{
+	v->store_limit = bytes;
+	object_set_quota(v->source->data.object, bytes);
+}
+
+void volume_set_keep(struct volume *v, bool keep)
+{
+	struct object *o = v->source->data.object;
+
+	if (keep == v->keeps)
+		return;
+	if (keep)
+		object_keep(o);
+	else
+		object_let_go(o);
+	v->keeps = keep;
+}
+
 struct volume *volume_ref(struct volume *v)
 {
 	atomic_fetch_add(&v->refs, 1);
@@ -545,6 +564,9 @@ void volume_unref(struct volume *v)
 {
 	if (atomic_fetch_sub(&v->refs, 1) != 1)
 		return;
+	if (v->store_limit)
+		volume_set_store_limit(v, 0);
+	volume_set_keep(v, false);
 	image_source_unref(v->source);
 	share_unref(v->share);
 	pthread_mutex_destroy(&v->lock);

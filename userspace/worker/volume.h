@@ -50,14 +50,22 @@ struct volume {
 	char url[4096]; /* as asked for, with secrets: never shown */
 	char shown_url[4096];
 	char device[64], way[32];
-	char on_deadline[8]; /* as asked for: "eio", "wait", or "" = the daemon's */
-	int slot;	     /* of the device in the view; negative = not watched */
+	char on_deadline[8];  /* as asked for: "eio", "wait", or "" = the daemon's */
+	int slot;	      /* of the device in the view; negative = not watched */
+	uint64_t store_limit; /* bytes its object may have; 0 = any */
+	bool keeps;	      /* holds an object_keep() */
 };
 
 /* Consumes @source (also on error). @readahead_max in bytes. @latency outlives it. */
 int volume_new(const char *name, struct image_source **source, struct fill *fill,
 	       uint64_t readahead_max, struct latency *latency, struct volume **out,
 	       struct err *err);
+/* Bytes of the store that its object may have, 0 = any. May evict much: by a control thread. */
+void volume_set_store_limit(struct volume *v, uint64_t bytes);
+
+/* Keep its object from eviction, or no longer. By a control thread. */
+void volume_set_keep(struct volume *v, bool keep);
+
 struct volume *volume_ref(struct volume *v);
 void volume_unref(struct volume *v);
 
