@@ -150,20 +150,42 @@ static void a_direct_read_brings_the_bytes_and_no_page(void **state)
 
 	needs_a_disk(b);
 	put(b, 3);
-	assert_int_equal(object_direct_fd(b->o), -1);
+	assert_int_equal(object_direct_fd(b->o, 3 * (uint64_t)STORE_EXTENT, STORE_BLOCK), -1);
 	object_readers(b->o, true, 1);
-	if (object_direct_fd(b->o) >= 0) {
+	if (object_direct_fd(b->o, 3 * (uint64_t)STORE_EXTENT, STORE_BLOCK) >= 0) {
 		assert_int_equal(fsync(b->o->data_fd), 0);
 		posix_fadvise(b->o->data_fd, 0, 0, POSIX_FADV_DONTNEED);
-		assert_int_equal(pread_all(object_direct_fd(b->o), buf, STORE_BLOCK,
-					   3 * (uint64_t)STORE_EXTENT),
-				 0);
+		assert_int_equal(
+			pread_all(object_direct_fd(b->o, 3 * (uint64_t)STORE_EXTENT, STORE_BLOCK),
+				  buf, STORE_BLOCK, 3 * (uint64_t)STORE_EXTENT),
+			0);
 		assert_int_equal(buf[0], 7);
 		assert_false(file_is_cached(b->o->data_fd, 3 * (uint64_t)STORE_EXTENT, 4096));
 	}
 	object_direct_refused(b->o);
-	assert_int_equal(object_direct_fd(b->o), -1);
+	assert_int_equal(object_direct_fd(b->o, 3 * (uint64_t)STORE_EXTENT, STORE_BLOCK), -1);
 	free(buf);
+}
+
+static void what_is_read_from_the_disk_again_and_again_stays(void **state)
+{
+	struct bed *b = *state;
+	uint64_t off = 3 * (uint64_t)STORE_EXTENT;
+	int reads = 0;
+
+	needs_a_disk(b);
+	put(b, 3);
+	object_readers(b->o, true, 1);
+	if (object_direct_fd(b->o, 0, 4096) < 0)
+		skip(); /* no such reads here */
+	while (object_direct_fd(b->o, off, MIB) >= 0)
+		assert_in_range(++reads, 1, 9);
+	assert_int_equal(reads, 9); /* twice its length, and more */
+	object_pages_note(b->o, 3); /* it is read through the page cache now */
+	for (int i = 0; i < 3; i++)
+		pass(b, PAGES_AGAIN_MS);
+	assert_true(is_cached(b, 3));
+	assert_true(object_direct_fd(b->o, 0, 4096) >= 0);
 }
 
 int main(void)
@@ -178,6 +200,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(
 			what_is_sent_from_the_page_cache_leaves_it_afterwards, bed_new, bed_free),
 		cmocka_unit_test_setup_teardown(what_comes_after_the_last_drop_has_one_of_its_own,
+						bed_new, bed_free),
+		cmocka_unit_test_setup_teardown(what_is_read_from_the_disk_again_and_again_stays,
 						bed_new, bed_free),
 		cmocka_unit_test_setup_teardown(a_direct_read_brings_the_bytes_and_no_page, bed_new,
 						bed_free),

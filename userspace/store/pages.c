@@ -23,7 +23,9 @@ enum step { WRITE_BACK, DROP, DROP_AGAIN, STEPS };
 static const uint64_t due_ms[STEPS] = {PAGES_WRITE_MS, PAGES_DROP_MS, PAGES_AGAIN_MS};
 
 struct object_pages {
-	_Atomic uint8_t *noted; /* an extent each, untouched where nothing is */
+	/* An extent each, untouched where nothing is. */
+	_Atomic uint8_t *noted;
+	_Atomic uint64_t *cold; /* since when in s, << 32, and KiB read from the disk since */
 	uint64_t extents;
 	atomic_bool direct_refused;
 };
@@ -55,12 +57,14 @@ static struct object_pages *object_pages_new(struct object *o)
 	if (!p)
 		return NULL;
 	p->extents = o->extents;
-	p->noted = mmap(NULL, o->extents, PROT_READ | PROT_WRITE,
-			MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	if (p->noted == MAP_FAILED) {
+	/* of one mapping: the words first */
+	p->cold = mmap(NULL, o->extents * 9, PROT_READ | PROT_WRITE,
+		       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (p->cold == MAP_FAILED) {
 		free(p);
 		return NULL;
 	}
+	p->noted = (_Atomic uint8_t *)(p->cold + o->extents);
 	return p;
 }
 
@@ -70,7 +74,7 @@ void object_pages_free(struct object *o)
 
 	if (!p)
 		return;
-	munmap((void *)p->noted, p->extents);
+	munmap((void *)p->cold, p->extents * 9);
 	free(p);
 }
 
@@ -88,11 +92,58 @@ void object_readers(struct object *o, bool is_device, int change)
 	pthread_mutex_unlock(&line->lock);
 }
 
-int object_direct_fd(struct object *o)
+static uint32_t now_s(void)
+{
+	return (uint32_t)(clock_now_ns() / NSEC_PER_SEC);
+}
+
+static bool is_hot(uint64_t word, uint32_t now)
+{
+	return now - (uint32_t)(word >> 32) < PAGES_HOT_S &&
+	       (uint32_t)word > 2 * STORE_EXTENT / KIB;
+}
+
+static void count_cold(_Atomic uint64_t *cold, uint32_t kib, uint32_t now)
+{
+	uint64_t was = atomic_load(cold), next;
+
+	do {
+		next = now - (uint32_t)(was >> 32) < PAGES_HOT_S ? was + kib
+								 : (uint64_t)now << 32 | kib;
+	} while (!atomic_compare_exchange_weak(cold, &was, next));
+}
+
+int object_direct_fd(struct object *o, uint64_t off, uint32_t len)
 {
 	struct object_pages *p = atomic_load(&o->pages);
+	_Atomic uint64_t *cold;
+	uint32_t now;
 
-	return !p || !object_pages_leave(o) || atomic_load(&p->direct_refused) ? -1 : o->direct_fd;
+	if (!p || o->direct_fd < 0 || !object_pages_leave(o) || atomic_load(&p->direct_refused))
+		return -1;
+	now = now_s();
+	cold = &p->cold[off / STORE_EXTENT];
+	if (is_hot(atomic_load(cold), now))
+		return -1;
+	count_cold(cold, len / KIB, now);
+	return o->direct_fd;
+}
+
+/* A hot extent stays so while it is read. */
+static bool stays_hot(struct object_pages *p, uint64_t extent)
+{
+	uint64_t was = atomic_load_explicit(&p->cold[extent], memory_order_relaxed);
+	uint32_t now;
+
+	if (!was) /* the clock costs more than that look */
+		return false;
+	now = now_s();
+	if (!is_hot(was, now))
+		return false;
+	if (now - (uint32_t)(was >> 32) > PAGES_HOT_S / 2)
+		atomic_compare_exchange_strong(&p->cold[extent], &was,
+					       (uint64_t)now << 32 | (uint32_t)was);
+	return true;
 }
 
 void object_direct_refused(struct object *o)
@@ -134,7 +185,7 @@ void object_pages_note(struct object *o, uint64_t extent)
 	if (!p || !object_pages_leave(o))
 		return;
 	was = atomic_load_explicit(&p->noted[extent], memory_order_relaxed);
-	if (was == NOTED_AGAIN)
+	if (was == NOTED_AGAIN || stays_hot(p, extent))
 		return;
 	was = NOT_NOTED;
 	if (atomic_compare_exchange_strong(&p->noted[extent], &was, NOTED)) {
@@ -193,9 +244,11 @@ static void note_step(struct pages *line, struct note *n, enum step step, uint64
 {
 	off_t off = (off_t)(n->extent * STORE_EXTENT);
 	struct object *o = n->object;
+	struct object_pages *p = atomic_load(&o->pages);
 
-	if (!object_pages_leave(o) || object_files_open(o)) {
-		atomic_store(&atomic_load(&o->pages)->noted[n->extent], NOT_NOTED);
+	if (!object_pages_leave(o) || is_hot(atomic_load(&p->cold[n->extent]), now_s()) ||
+	    object_files_open(o)) {
+		atomic_store(&p->noted[n->extent], NOT_NOTED);
 		line_forget(line, n);
 		return;
 	}

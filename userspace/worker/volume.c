@@ -318,7 +318,7 @@ static int cold_fd(struct object *o, const struct nbd_read *nbd)
 {
 	uint64_t all = nbd->off | nbd->len | (uintptr_t)nbd->dst;
 	bool whole = all % STORE_DIRECT_ALIGN == 0 && nbd->off + nbd->len <= o->id.length;
-	int fd = whole ? object_direct_fd(o) : -1;
+	int fd = whole ? object_direct_fd(o, nbd->off, nbd->len) : -1;
 
 	return fd < 0 ? o->data_fd : fd;
 }
