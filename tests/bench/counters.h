@@ -2,7 +2,7 @@
 /* What the bench's origin counts, and its log of requests: both of files only, both since a reset.
  *
  * Bytes and requests of trees and of manifests are apart from those of data, by their names. The
- * log holds the first LOG_MAX requests: when each came and when its last byte was handed over.
+ * log holds the first LOG_MAX requests: when each came and when its last bytes were about to leave.
  */
 #ifndef TESTS_BENCH_COUNTERS_H
 #define TESTS_BENCH_COUNTERS_H
@@ -68,11 +68,11 @@ static inline struct entry *count_start(const char *path, bool head)
 	return e;
 }
 
-static inline void count_end(struct entry *e)
+/* Before, since a client may have the bytes and send its next request before a send returns. */
+static inline void log_sending(struct entry *e)
 {
 	if (e)
 		e->end_ns = clock_now_ns();
-	count.in_flight--;
 }
 
 static inline void count_reset(void)
@@ -103,7 +103,7 @@ static inline void print_stats(FILE *f)
 		(uintmax_t)count.max_in_flight);
 }
 
-/* Milliseconds since the reset; "end" is null while a request is being answered. */
+/* Milliseconds since the reset; "end" is null before the first byte of an answer. */
 static inline void print_log(FILE *f)
 {
 	uint64_t n = log_used, since = log_since_ns;

@@ -15,6 +15,7 @@ import servers
 ROUNDS = int(os.environ.get("ROUNDS", 5))
 SECS = float(os.environ.get("SECS", 1))
 COLD_SECS = float(os.environ.get("COLD_SECS", 3))
+FILES_SECS = float(os.environ.get("FILES_SECS", 5))
 IMAGE_MIB = images.MIB
 ONLY = [s for s in os.environ.get("SERVERS", "").split(",") if s]
 

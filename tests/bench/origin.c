@@ -60,8 +60,9 @@ static _Atomic double rate; /* bytes/s a connection, 0 = as fast as it goes */
 
 struct conn {
 	int fd;
-	uint64_t paced_ns; /* when the bytes sent so far would have arrived at the capped rate */
-	size_t have;	   /* bytes of `buf`; more than one request may be there */
+	struct entry *entry; /* of the log, for the request being answered; may be NULL */
+	uint64_t paced_ns;   /* when the bytes sent so far would have arrived at the capped rate */
+	size_t have;	     /* bytes of `buf`; more than one request may be there */
 	char buf[HEAD_MAX + 1];
 };
 
@@ -70,8 +71,10 @@ struct conn {
 static int send_all(struct conn *c, const char *p, size_t len, int flags)
 {
 	while (len > 0) {
-		ssize_t n = send(c->fd, p, len, flags | MSG_NOSIGNAL);
+		ssize_t n;
 
+		log_sending(c->entry);
+		n = send(c->fd, p, len, flags | MSG_NOSIGNAL);
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n <= 0)
@@ -156,6 +159,7 @@ static int send_file(struct conn *c, const struct served *s, uint64_t off, uint6
 			step = s->period - (uint64_t)at;
 		if (cap > 0)
 			pace(c, step, cap);
+		log_sending(c->entry);
 		n = sendfile(c->fd, s->fd, &at, step);
 		if (n < 0 && errno == EINTR)
 			continue;
@@ -171,8 +175,7 @@ static int send_file(struct conn *c, const struct served *s, uint64_t off, uint6
 
 /* Answers. */
 
-static int answer_file(struct conn *c, const struct request *r, const struct served *s,
-		       struct entry *entry)
+static int answer_file(struct conn *c, const struct request *r, const struct served *s)
 {
 	uint64_t off = 0, len = s->size;
 	char part[96] = "";
@@ -192,9 +195,9 @@ static int answer_file(struct conn *c, const struct request *r, const struct ser
 		snprintf(part, sizeof(part), "Content-Range: bytes %ju-%ju/%ju\r\n", (uintmax_t)off,
 			 (uintmax_t)(off + len - 1), (uintmax_t)s->size);
 	}
-	if (entry && !r->head) {
-		entry->off = off;
-		entry->len = len;
+	if (c->entry && !r->head) {
+		c->entry->off = off;
+		c->entry->len = len;
 	}
 	if (send_head(c, !r->head && len > 0,
 		      "HTTP/1.1 %s\r\nContent-Type: application/octet-stream\r\n"
@@ -234,28 +237,29 @@ static bool find_served(const char *path, struct served *out)
 	return true;
 }
 
-static int answer_path(struct conn *c, const struct request *r, struct entry *entry)
+static int answer_path(struct conn *c, const struct request *r)
 {
 	struct served served;
 	int rc;
 
 	if (!find_served(r->path, &served))
 		return send_status(c, "404 Not Found");
-	rc = answer_file(c, r, &served, entry);
+	rc = answer_file(c, r, &served);
 	close(served.fd);
 	return rc;
 }
 
 static int answer_counted(struct conn *c, const struct request *r)
 {
-	struct entry *entry = count_start(r->path, r->head);
 	double ms = delay_ms;
 	int rc;
 
+	c->entry = count_start(r->path, r->head);
 	if (ms > 0)
 		sleep_until(clock_now_ns() + (uint64_t)(ms * 1e6));
-	rc = answer_path(c, r, entry);
-	count_end(entry);
+	rc = answer_path(c, r);
+	c->entry = NULL;
+	count.in_flight--;
 	return rc;
 }
 

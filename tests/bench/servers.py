@@ -55,6 +55,15 @@ def descendants_of(pid):
     return children + [d for child in children for d in descendants_of(child)]
 
 
+def kill(pid):
+    """At once, with its children: for a server that hangs."""
+    for p in [*descendants_of(pid), pid]:
+        try:
+            os.kill(p, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+
+
 def end(pid):
     """TERM, after five seconds KILL; reap what is ours, and end what it left behind."""
     left = descendants_of(pid)
@@ -320,6 +329,8 @@ def cairn_start(server, settings=""):
     server.control = f"{server.scratch.short}/control.sock"
     server.pid = launch([CAIRND, "-c", cairn_config(server, store, settings)], server.log)
     server.folders = [store]
+    wait_for(lambda: os.path.exists(server.control) or not alive(server.pid), 20,
+             "cairnd made no control socket")
 
 
 def cairn(settings=""):
@@ -334,6 +345,7 @@ def cairn(settings=""):
 
 WAYS = {
     "cairn": cairn(),
+    "cairn, no export": lambda server, image, url: cairn_start(server),
     "cairn, 1 fill thread": cairn("[fill]\nthreads = 1\n"),
     "nbdkit file": nbdkit_file,
     "nbd-server": nbd_server,
