@@ -11,7 +11,7 @@ import images
 import mounts
 import servers
 import tables
-from lab import ROUNDS, Book, read_file, skip
+from lab import ROUNDS, Book, failed, read_file, skip
 
 FAR_MS = 20
 CELLS = ["erofs", "ext4"]
@@ -57,8 +57,8 @@ def run(lab):
             read_file(os.path.join(images.FOLDER, f"files.{fs}"))
             try:
                 measure(lab, book, fs, round_)
-            except servers.Unavailable as failed:
-                book.add("cairn", fs, round_, {"failed": str(failed)})
+            except servers.Unavailable as why:
+                failed(book, "cairn", fs, round_, why)
     fields = {"GETs": "requests", "GETs one after the other, at most": "chain", "ms": "ms"}
     lines = [[text, *(tables.spread(tables.median_of(book.rows, "cairn", fs, field)[0])
                       for fs in CELLS)] for text, field in fields.items()]

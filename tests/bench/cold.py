@@ -10,8 +10,8 @@ import os
 
 import servers
 import tables
-from lab import COLD_SECS, IMAGE_MIB, ROUNDS, Book, compare_all, fio, load, read_file, skip
-from lab import turn_order
+from lab import COLD_SECS, IMAGE_MIB, ROUNDS, Book, compare_all, failed, fio, load, read_file
+from lab import skip, turn_order
 
 FAR, NEAR = (20, 80_000_000), (0, 0)  # ms, bytes/s a connection
 PEERS = ["nbdkit curl", "nbdkit curl x4", "curl + cow 1M", "qemu http", "rclone full"]
@@ -34,7 +34,7 @@ def limits(name, cell):
     """Seconds and reads at most. Peers are as fast in the first seconds as later."""
     if CELLS[cell][2] == "rnd":
         ours = cell.startswith("4K") and name.startswith("cairn")
-        return (COLD_SECS * 2, RANDOM_READS) if ours else (COLD_SECS / 2, None)
+        return (COLD_SECS * 5, RANDOM_READS) if ours else (COLD_SECS / 2, None)
     return (COLD_SECS * 2 if name.startswith("cairn") else COLD_SECS), None
 
 
@@ -82,7 +82,7 @@ def measure_cell(lab, book, names, cell, round_, client):
         try:
             measure(lab, book, name, cell, round_, client)
         except servers.Unavailable as why:
-            skip(name, why)
+            failed(book, name, cell, round_, why)
 
 
 def check_bytes(lab):

@@ -13,7 +13,7 @@ import images
 import mounts
 import servers
 import tables
-from lab import FILES_SECS, ROUNDS, Book, read_file, skip, turn_order
+from lab import FILES_SECS, ROUNDS, Book, failed, read_file, skip, turn_order
 
 FILE_SYSTEMS = os.environ.get("FILES_FS", "erofs").split()
 SERVERS = ["cairn", "curl + cow 1M", "qemu http", "rclone full"]
@@ -63,8 +63,8 @@ def run(lab):
             for name in turn_order(SERVERS, round_):
                 try:
                     measure(lab, book, name, cell, round_)
-                except servers.Unavailable as failed:
-                    book.add(name, cell, round_, {"failed": str(failed)})
+                except servers.Unavailable as why:
+                    failed(book, name, cell, round_, why)
     names = [n for n in SERVERS if any(r["server"] == n for r in book.rows)]
     cells = list(CELLS)
     tables.print_medians("Files, mounted: MB/s", book.rows, names, cells, "MBps")

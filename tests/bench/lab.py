@@ -20,6 +20,7 @@ IMAGE_MIB = images.MIB
 ONLY = [s for s in os.environ.get("SERVERS", "").split(",") if s]
 
 skipped = {}  # server: why
+books = {}    # table: the rows of this run
 
 
 class Lab:
@@ -35,6 +36,9 @@ class Lab:
 
     def start(self, name, url=None):
         return servers.start(self.scratch, name, self.image, url or self.url)
+
+    def rows_of(self, table):
+        return books.get(table, [])
 
 
 def read_file(path, buffer=bytearray(4 << 20)):
@@ -91,7 +95,7 @@ class Book:
     def __init__(self, table):
         stamp = time.strftime("%Y%m%d-%H%M%S")
         self.path = os.path.join(servers.TOOLS, f"{table}-{stamp}.jsonl")
-        self.rows = []
+        self.rows = books[table] = []
 
     def add(self, server, cell, round_, row):
         row = {"server": server, "cell": cell, "round": round_, **row}
@@ -100,6 +104,14 @@ class Book:
         self.rows.append(row)
         with open(self.path, "a") as f:
             f.write(json.dumps(row) + "\n")
+
+
+def failed(book, server, cell, round_, why):
+    """A server that never worked is left out from then on; another's cell has no figure."""
+    if any(r["server"] == server and "failed" not in r for r in book.rows):
+        book.add(server, cell, round_, {"failed": str(why)})
+    else:
+        skip(server, why)
 
 
 def skip(name, why):

@@ -25,17 +25,29 @@ def unavailable():
     return None
 
 
+def give_up(p, server):
+    """Nothing but the end of its server frees a program that waits for it in the kernel."""
+    p.kill()
+    try:
+        p.communicate(timeout=5)
+    except subprocess.TimeoutExpired:
+        servers.kill(server.pid)
+        p.communicate()
+
+
 def run(argv, server, seconds=60):
-    """What it printed. Ends @server when it takes longer, as nothing else frees who waits for it."""
+    """What it printed."""
     with subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                           stderr=subprocess.PIPE, text=True) as p:
         try:
             out, err = p.communicate(timeout=seconds)
         except subprocess.TimeoutExpired:
-            servers.kill(server.pid)
-            p.kill()
-            out, err = p.communicate()
-            raise servers.Unavailable(f"{argv[0]} did not end within {seconds} s") from None
+            give_up(p, server)
+            what = os.path.basename(argv[0])
+            raise servers.Unavailable(f"{what} did not end within {seconds} s") from None
+        except BaseException:
+            give_up(p, server)
+            raise
     if p.returncode != 0:
         raise servers.Unavailable(f"{os.path.basename(argv[0])}: {err.strip()[-300:]}")
     return out.strip()
@@ -45,12 +57,23 @@ def unmount(point):
     return servers.run_quietly("umount", point) or servers.run_quietly("umount", "-l", point)
 
 
+def device_under(point):
+    for device, at in servers.mounts():
+        if at == point:
+            return device
+    return ""
+
+
 def mount_cairn(server, url, point):
     run([servers.CAIRN, "--socket", server.control, "mount", url, point], server)
 
     def down():
-        if not servers.run_quietly(servers.CAIRN, "--socket", server.control, "umount", point):
-            unmount(point)
+        device = device_under(point)
+        if servers.run_quietly(servers.CAIRN, "--socket", server.control, "umount", point):
+            return
+        unmount(point)
+        if device.startswith("/dev/loop"):
+            servers.run_quietly("losetup", "-d", device)
 
     servers.undoing.append(down)
 

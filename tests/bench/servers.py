@@ -126,6 +126,12 @@ def need(program):
         raise Unavailable(f"{os.path.basename(program)} is not installed")
 
 
+def mounts():
+    """(what, where), the latest last."""
+    with open("/proc/mounts") as f:
+        return [tuple(line.split()[:2]) for line in f]
+
+
 class Scratch:
     """A folder on the disk for stores and overlays, and a short one for sockets."""
 
@@ -141,6 +147,9 @@ class Scratch:
             signal.signal(sig, lambda number, frame: exit(128 + number))
 
     def remove(self):
+        for _, point in reversed(mounts()):  # of a daemon that was killed
+            if point.startswith((self.disk + "/", self.short + "/")):
+                run_quietly("umount", "-l", point)
         shutil.rmtree(self.disk, ignore_errors=True)
         shutil.rmtree(self.short, ignore_errors=True)
 
