@@ -75,23 +75,33 @@ static char *newest(int fd, uint64_t magic, struct slot_header *header, unsigned
 	return best;
 }
 
-int slots_save(int fd, uint64_t magic, const char *text, size_t len)
+static struct slots_last last_found(int fd, uint64_t magic)
 {
-	struct slot_header h, last;
-	unsigned slot;
+	struct slots_last last = {.is_known = true};
+	struct slot_header h;
+
+	free(newest(fd, magic, &h, &last.slot));
+	last.sequence = h.sequence;
+	return last;
+}
+
+int slots_save(int fd, uint64_t magic, struct slots_last *last, const char *text, size_t len)
+{
+	struct slots_last was = last && last->is_known ? *last : last_found(fd, magic);
+	struct slot_header h = {
+		.magic = magic, .version = SLOTS_VERSION, .sequence = was.sequence + 1, .len = len};
+	unsigned slot = !was.slot;
 	int rc;
 
 	if (len > SLOTS_ROOM - sizeof(h))
 		return -EFBIG;
-	free(newest(fd, magic, &last, &slot));
-	h = (struct slot_header){.magic = magic,
-				 .version = SLOTS_VERSION,
-				 .sequence = last.sequence + 1,
-				 .len = len};
-	slot = !slot;
 	slot_sum(&h, text, h.sum);
 	rc = pwrite_all(fd, text, len, slot * SLOTS_ROOM + sizeof(h));
-	return rc ? rc : pwrite_all(fd, &h, sizeof(h), slot * SLOTS_ROOM);
+	if (!rc)
+		rc = pwrite_all(fd, &h, sizeof(h), slot * SLOTS_ROOM);
+	if (last) /* after an error the slot's state is not known */
+		*last = (struct slots_last){!rc, slot, h.sequence};
+	return rc;
 }
 
 int slots_load(int fd, uint64_t magic, char **text, size_t *len, uint64_t *sequence)

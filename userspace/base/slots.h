@@ -8,13 +8,23 @@
 #ifndef BASE_SLOTS_H
 #define BASE_SLOTS_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
 #define SLOTS_ROOM (64ULL << 20) /* of one, header and text */
 
-/* @magic names the kind of text. 0, -EFBIG, -ENOMEM or a write's errno. */
-int slots_save(int fd, uint64_t magic, const char *text, size_t len);
+/* What a writer knows of its last save, so that the next one need not read and hash both slots to
+ * find out. All zeros at first. */
+struct slots_last {
+	bool is_known;
+	unsigned slot;
+	uint64_t sequence;
+};
+
+/* @magic names the kind of text. @last is of this file and writer, or NULL. 0, -EFBIG, -ENOMEM or a
+ * write's errno. */
+int slots_save(int fd, uint64_t magic, struct slots_last *last, const char *text, size_t len);
 
 /* Fresh memory with a NUL after it, the caller's; NULL and 0 for a file never written. -EBADMSG:
  * written, and no slot is valid. Out-parameters are set on success only; @sequence may be NULL. */

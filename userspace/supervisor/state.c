@@ -322,7 +322,7 @@ int state_save(int fd, const struct state *s)
 	size_t len = json ? strlen(json) : 0;
 	int rc = !json		       ? -ENOMEM
 		 : len > STATE_LEN_MAX ? -EFBIG
-				       : slots_save(fd, STATE_MAGIC, json, len);
+				       : slots_save(fd, STATE_MAGIC, NULL, json, len);
 
 	free(json);
 	return rc;

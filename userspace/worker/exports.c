@@ -16,29 +16,7 @@
 #include "worker/exports_impl.h"
 #include "worker/reopen.h"
 
-/* ---- looking up, under the lock ---- */
-
-struct volume *exports_volume(struct exports *x, const char *name)
-{
-	for (size_t i = 0; i < x->n; i++)
-		if (strcmp(x->volumes[i]->export.name, name) == 0)
-			return x->volumes[i];
-	return NULL;
-}
-
-struct volume *exports_lookup(struct exports *x, const char *key)
-{
-	struct volume *v = exports_volume(x, key);
-
-	for (size_t i = 0; !v && i < x->n; i++) {
-		struct volume *w = x->volumes[i];
-
-		if (strcmp(w->url, key) == 0 || strcmp(w->shown_url, key) == 0 ||
-		    (w->device[0] && strcmp(w->device, key) == 0))
-			v = w;
-	}
-	return v;
-}
+/* ---- names ---- */
 
 /* The last part of the URL's path, in letters a shell and a file name take as they are. */
 static void name_from_url(const char *url, char *name, size_t len)
@@ -85,7 +63,7 @@ static int check_name(const char *name, struct err *err)
 
 /* ---- what is told ---- */
 
-static void digest_text(const struct volume *v, char out[8 + 2 * SHA256_LEN])
+void exports_digest(const struct volume *v, char out[8 + 2 * SHA256_LEN])
 {
 	const struct manifest *m = v->source->manifest;
 
@@ -105,7 +83,7 @@ void exports_tell(struct volume *v, struct export_info *out)
 	snprintf(out->name, sizeof(out->name), "%s", v->export.name);
 	snprintf(out->url, sizeof(out->url), "%s", v->shown_url);
 	out->verified = v->source->manifest != NULL;
-	digest_text(v, out->digest);
+	exports_digest(v, out->digest);
 	out->length = v->source->length;
 	object_usage(v->source->data.object, &out->bytes_present, &out->zero_bytes);
 	out->connections = v->export.connections;
@@ -128,54 +106,7 @@ void exports_tell(struct volume *v, struct export_info *out)
 	pthread_mutex_unlock(&v->lock);
 }
 
-/* The successor of a worker that died opens what this says. Under the lock. */
-void exports_save(struct exports *x)
-{
-	size_t n = x->n + reopening_list(x->reopening, NULL);
-	struct roster_entry *e = calloc(n ? n : 1, sizeof(*e));
-	int rc;
-
-	if (!e || x->roster_fd < 0) {
-		free(e);
-		return;
-	}
-	for (size_t i = 0; i < x->n; i++) {
-		snprintf(e[i].url, sizeof(e[i].url), "%s", x->volumes[i]->url);
-		snprintf(e[i].name, sizeof(e[i].name), "%s", x->volumes[i]->export.name);
-		snprintf(e[i].device, sizeof(e[i].device), "%s", x->volumes[i]->device);
-		snprintf(e[i].way, sizeof(e[i].way), "%s", x->volumes[i]->way);
-		snprintf(e[i].etag, sizeof(e[i].etag), "%s", x->volumes[i]->source->etag);
-		digest_text(x->volumes[i], e[i].digest);
-		e[i].length = x->volumes[i]->source->length;
-		snprintf(e[i].on_deadline, sizeof(e[i].on_deadline), "%s",
-			 x->volumes[i]->on_deadline);
-		e[i].limit = share_rate(x->volumes[i]->share);
-		e[i].store = x->volumes[i]->store_limit;
-		e[i].keep = x->volumes[i]->keeps;
-	}
-	reopening_list(x->reopening, e + x->n);
-	rc = roster_save(x->roster_fd, e, n);
-	if (rc)
-		log_warn("worker", "roster of exports not saved", "why=\"%s\"", strerror(-rc));
-	free(e);
-}
-
 /* ---- adding and removing ---- */
-
-int exports_insert(struct exports *x, struct volume *v)
-{
-	if (x->n == x->cap) {
-		size_t cap = x->cap ? x->cap * 2 : 16;
-		void *p = reallocarray(x->volumes, cap, sizeof(*x->volumes));
-
-		if (!p)
-			return -ENOMEM;
-		x->volumes = p;
-		x->cap = cap;
-	}
-	x->volumes[x->n++] = v;
-	return 0;
-}
 
 /* Is @name taken? 1: by the same URL, told in @out. 0: free. */
 static int taken(struct exports *x, const char *url, const char *name, struct export_info *out,
@@ -266,14 +197,8 @@ int exports_remove(struct exports *x, const char *name, bool force, struct err *
 		rc = err_set(err, -EBUSY,
 			     "export %s has %u clients connected: use --force to drop them",
 			     v->export.name, v->export.connections);
-	for (size_t i = 0; !rc && i < x->n; i++) {
-		if (x->volumes[i] != v)
-			continue;
-		memmove(&x->volumes[i], &x->volumes[i + 1], (x->n - i - 1) * sizeof(*x->volumes));
-		x->n--;
-		break;
-	}
 	if (!rc) {
+		exports_take_out(x, v);
 		v->export.closing = true;
 		exports_save(x);
 	}
@@ -313,6 +238,7 @@ int exports_set_device(struct exports *x, const char *name, const char *device, 
 		v->slot = -ENOENT;
 		snprintf(v->device, sizeof(v->device), "%s", device);
 		snprintf(v->way, sizeof(v->way), "%s", way);
+		exports_changed(v);
 		exports_save(x);
 	}
 	pthread_mutex_unlock(&x->lock);
@@ -501,6 +427,7 @@ void exports_fini(struct exports *x)
 	for (size_t i = 0; i < x->n; i++)
 		volume_unref(x->volumes[i]);
 	free(x->volumes);
+	free(x->buckets);
 	reopening_free(x->reopening);
 	opener_free(&x->opener);
 	pthread_mutex_destroy(&x->lock);

@@ -14,6 +14,7 @@
 struct exports {
 	pthread_mutex_t lock; /* the table and the volumes' device and way */
 	struct volume **volumes;
+	struct volume **buckets; /* by name, chained; as many as @cap */
 	size_t n, cap;
 	const struct config *cfg;
 	struct store *store;
@@ -25,6 +26,7 @@ struct exports {
 	struct view *view;	     /* the worker's; may be NULL */
 	struct reopening *reopening; /* of the roster, not open yet; NULL = none */
 	int roster_fd;
+	struct slots_last roster_last;
 	uint64_t started_ns;
 	uint64_t before_pid, gap_ms; /* the worker before, worker_status */
 	bool before_planned;
@@ -37,10 +39,15 @@ int exports_init(struct exports *x, const struct config *cfg, struct fill *fill,
 		 int secrets_fd, struct err *err);
 void exports_set_store(struct exports *x, struct store *store);
 
-/* For reopening (worker/reopen.h). The first three under the lock. */
+/* exports_table.c, under the lock */
 struct volume *exports_volume(struct exports *x, const char *name); /* or NULL */
+struct volume *exports_lookup(struct exports *x, const char *name_url_or_device);
 int exports_insert(struct exports *x, struct volume *v);
-void exports_save(struct exports *x); /* the roster, for a successor */
+void exports_take_out(struct exports *x, struct volume *v);
+void exports_changed(struct volume *v); /* something that the roster keeps: before the save */
+void exports_save(struct exports *x);	/* the roster, for a successor */
+
+/* For reopening (worker/reopen.h). */
 int exports_make(struct exports *x, const char *url, const char *name, struct image_source **source,
 		 struct volume **out, struct err *err);
 /* Observe the export's device. Asks the supervisor: not under the lock. */
@@ -48,8 +55,9 @@ void exports_watch(struct exports *x, const char *name, uint64_t len);
 
 void exports_fini(struct exports *x); /* no reader is left */
 
+/* "sha256:..", or "" */
+void exports_digest(const struct volume *v, char out[8 + 2 * SHA256_LEN]);
 /* Under the lock. */
-struct volume *exports_lookup(struct exports *x, const char *name_url_or_device);
 void exports_tell(struct volume *v, struct export_info *out);
 
 /* exports_policy.c */

@@ -27,6 +27,7 @@ void exports_apply_policy(struct exports *x, struct volume *v, const struct rost
 	if (e->store)
 		volume_set_store_limit(v, e->store);
 	volume_set_keep(v, e->keep);
+	exports_changed(v);
 }
 
 static int check_on_deadline(struct exports *x, const struct volume *v, const char *on_deadline,
@@ -94,6 +95,7 @@ int exports_set_policy(struct exports *x, const char *key, const struct export_p
 			 "no export has the name, URL or device %s: see `cairn status`", key);
 	if (!rc) {
 		policy_take(x, v, policy);
+		exports_changed(v);
 		exports_save(x);
 		exports_tell(v, out);
 	}

@@ -18,6 +18,7 @@
 
 struct waiting {
 	struct roster_entry e;
+	char *text;   /* e, as it stands in the roster */
 	time_t again; /* not before this, by the monotonic clock */
 	unsigned tries;
 	bool is_tried; /* by a thread */
@@ -37,10 +38,10 @@ struct reopening {
 
 /* ---- the list, under the table's lock ---- */
 
-size_t reopening_list(struct reopening *r, struct roster_entry *out)
+size_t reopening_list(struct reopening *r, const char **out)
 {
 	for (size_t i = 0; r && out && i < r->n; i++)
-		out[i] = r->list[i].e;
+		out[i] = r->list[i].text;
 	return r ? r->n : 0;
 }
 
@@ -58,6 +59,7 @@ static struct waiting *waiting_find(struct reopening *r, const char *key)
 
 static void waiting_drop(struct reopening *r, struct waiting *w)
 {
+	free(w->text);
 	*w = r->list[--r->n];
 }
 
@@ -79,6 +81,8 @@ void reopening_free(struct reopening *r)
 	if (!r)
 		return;
 	pthread_cond_destroy(&r->wake);
+	while (r->n)
+		waiting_drop(r, &r->list[r->n - 1]);
 	free(r->list);
 	free(r);
 }
@@ -101,6 +105,7 @@ static bool wait_for(struct exports *x, const struct roster_entry *e)
 {
 	struct reopening *r = x->reopening;
 	struct waiting *list;
+	char *text;
 
 	if (!r) {
 		r = calloc(1, sizeof(*r));
@@ -114,7 +119,10 @@ static bool wait_for(struct exports *x, const struct roster_entry *e)
 	if (!list)
 		return false;
 	r->list = list;
-	list[r->n++] = (struct waiting){.e = *e};
+	text = roster_text(e);
+	if (!text)
+		return false;
+	list[r->n++] = (struct waiting){.e = *e, .text = text};
 	return true;
 }
 
@@ -125,6 +133,7 @@ static void entry_note(struct exports *x, struct volume *v, const struct roster_
 	exports_apply_policy(x, v, e);
 	snprintf(v->device, sizeof(v->device), "%s", e->device);
 	snprintf(v->way, sizeof(v->way), "%s", e->way);
+	exports_changed(v);
 }
 
 static int reopen_from_store(struct exports *x, const struct roster_entry *e, struct err *err)

@@ -23,7 +23,8 @@ void reopening_start(struct exports *x, struct adopter *a);
 void reopening_stop(struct exports *x);
 
 /* Under the table's lock; @r may be NULL. */
-size_t reopening_list(struct reopening *r, struct roster_entry *out); /* @out NULL: only how many */
+/* Texts of worker/roster.h, its own. @out NULL: only how many. */
+size_t reopening_list(struct reopening *r, const char **out);
 int reopening_check(struct reopening *r, const char *url, const char *name, struct err *err);
 void reopening_free(struct reopening *r);
 

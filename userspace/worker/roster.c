@@ -9,8 +9,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/slots.h"
-
 #define ROSTER_MAGIC 0x54534f5243524e43ULL /* "CNRCROST" */
 
 /* As text: a JSON number is exact up to 2^53 only. */
@@ -22,39 +20,58 @@ static bool length_put(cJSON *o, uint64_t length)
 	return cJSON_AddStringToObject(o, "length", text);
 }
 
-static char *roster_print(const struct roster_entry *e, size_t n)
+char *roster_text(const struct roster_entry *e)
 {
-	cJSON *list = cJSON_CreateArray();
+	cJSON *o = cJSON_CreateObject();
 	char *json = NULL;
 
-	for (size_t i = 0; i < n; i++) {
-		cJSON *o = cJSON_CreateObject();
-
-		if (!cJSON_AddItemToArray(list, o) ||
-		    !cJSON_AddStringToObject(o, "url", e[i].url) ||
-		    !cJSON_AddStringToObject(o, "name", e[i].name) ||
-		    !cJSON_AddStringToObject(o, "device", e[i].device) ||
-		    !cJSON_AddStringToObject(o, "way", e[i].way) ||
-		    !cJSON_AddStringToObject(o, "on_deadline", e[i].on_deadline) ||
-		    !cJSON_AddNumberToObject(o, "limit", (double)e[i].limit) ||
-		    !cJSON_AddNumberToObject(o, "store", (double)e[i].store) ||
-		    !cJSON_AddBoolToObject(o, "keep", e[i].keep) ||
-		    !cJSON_AddStringToObject(o, "digest", e[i].digest) ||
-		    !cJSON_AddStringToObject(o, "etag", e[i].etag) || !length_put(o, e[i].length))
-			goto out;
-	}
-	json = cJSON_PrintUnformatted(list);
-out:
-	cJSON_Delete(list);
+	if (cJSON_AddStringToObject(o, "url", e->url) &&
+	    cJSON_AddStringToObject(o, "name", e->name) &&
+	    cJSON_AddStringToObject(o, "device", e->device) &&
+	    cJSON_AddStringToObject(o, "way", e->way) &&
+	    cJSON_AddStringToObject(o, "on_deadline", e->on_deadline) &&
+	    cJSON_AddNumberToObject(o, "limit", (double)e->limit) &&
+	    cJSON_AddNumberToObject(o, "store", (double)e->store) &&
+	    cJSON_AddBoolToObject(o, "keep", e->keep) &&
+	    cJSON_AddStringToObject(o, "digest", e->digest) &&
+	    cJSON_AddStringToObject(o, "etag", e->etag) && length_put(o, e->length))
+		json = cJSON_PrintUnformatted(o);
+	cJSON_Delete(o);
 	return json;
 }
 
-int roster_save(int fd, const struct roster_entry *e, size_t n)
+/* "[a,b,c]" */
+static char *join(const char *const *texts, size_t n, size_t *len)
 {
-	char *json = roster_print(e, n);
-	int rc = json ? slots_save(fd, ROSTER_MAGIC, json, strlen(json)) : -ENOMEM;
+	size_t size = 2, at = 0;
+	char *all;
 
-	free(json);
+	for (size_t i = 0; i < n; i++)
+		size += strlen(texts[i]) + 1;
+	all = malloc(size);
+	if (!all)
+		return NULL;
+	all[at++] = '[';
+	for (size_t i = 0; i < n; i++) {
+		size_t one = strlen(texts[i]);
+
+		if (i)
+			all[at++] = ',';
+		memcpy(all + at, texts[i], one);
+		at += one;
+	}
+	all[at++] = ']';
+	*len = at;
+	return all;
+}
+
+int roster_save(int fd, struct slots_last *last, const char *const *texts, size_t n)
+{
+	size_t len;
+	char *all = join(texts, n, &len);
+	int rc = all ? slots_save(fd, ROSTER_MAGIC, last, all, len) : -ENOMEM;
+
+	free(all);
 	return rc;
 }
 

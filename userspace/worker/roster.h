@@ -11,6 +11,7 @@
 #include <stdint.h>
 
 #include "base/err.h"
+#include "base/slots.h"
 
 struct roster_entry {
 	char url[4096]; /* as the person gave it, secrets and all: the file is root's only */
@@ -27,8 +28,13 @@ struct roster_entry {
 	bool keep;	     /* its blocks are not evicted */
 };
 
-/* Replace the roster. 0, -EFBIG, -ENOMEM or a write's errno. One thread at a time. */
-int roster_save(int fd, const struct roster_entry *e, size_t n);
+/* An entry as it stands in the roster, fresh (the caller frees); NULL without memory. Whoever has
+ * thousands keeps these, and makes anew only what changed. */
+char *roster_text(const struct roster_entry *e);
+
+/* Replace the roster by these texts. @last: base/slots.h. 0, -EFBIG, -ENOMEM or a write's errno.
+ * One thread at a time. */
+int roster_save(int fd, struct slots_last *last, const char *const *texts, size_t n);
 
 /* Fresh array (the caller frees; NULL when *n is 0). A file never written is an empty roster;
  * -EBADMSG when it was written and no slot is valid. Out-parameters are set on success only. */

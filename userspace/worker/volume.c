@@ -570,6 +570,7 @@ void volume_unref(struct volume *v)
 	image_source_unref(v->source);
 	share_unref(v->share);
 	pthread_mutex_destroy(&v->lock);
+	free(v->roster_text);
 	free(v);
 }
 

@@ -54,6 +54,8 @@ struct volume {
 	int slot;	      /* of the device in the view; negative = not watched */
 	uint64_t store_limit; /* bytes its object may have; 0 = any */
 	bool keeps;	      /* holds an object_keep() */
+	char *roster_text;    /* as it stands in the roster; NULL = to be made anew */
+	struct volume *bucket_next;
 };
 
 /* Consumes @source (also on error). @readahead_max in bytes. @latency outlives it. */
