@@ -2,12 +2,15 @@
 /* Reads an NBD export over a unix socket as hard as asked, and prints one line of JSON.
  *
  *	nbdload [--pid PID] [--verify FILE] [--span BYTES] [--ops N] [--seed N] [--stall SECONDS]
- *		SOCKET EXPORT rnd|seq|once SIZE DEPTH CONNECTIONS SECONDS
+ *		[--stride BYTES] [--exports N] SOCKET EXPORT rnd|seq|once SIZE DEPTH CONNECTIONS
+ *SECONDS
  *
  * rnd reads at random multiples of SIZE, seq from one cursor that all connections share and that
  * wraps, once the same up to the end. It stops after SECONDS or N reads, or fails when no byte came
  * for the stall time (30 s). --pid: the server, whose CPU time (with its children's) is divided by
- * the reads. --verify compares every byte with FILE, and with zeros past its end.
+ * the reads. --verify compares every byte with FILE, and with zeros past its end. --stride: only
+ *the first 64 KiB of each so many bytes are read. --exports: connection i reads EXPORT with i mod N
+ * after its name; all are as long as the first.
  *
  * Raw on purpose: libnbd and fio's nbd engine are limits themselves. A thread serves a connection;
  * requests that follow from one recv leave in one send.
@@ -42,11 +45,11 @@ enum mode { RND, SEQ, ONCE };
 static struct {
 	const char *socket, *export, *verify;
 	enum mode mode;
-	uint32_t len, depth, conns;
+	uint32_t len, depth, conns, exports;
 	double seconds;
-	uint64_t span, ops, seed;
+	uint64_t span, stride, strip, ops, seed;
 	int pid, stall_s;
-} opt = {.seed = 1, .stall_s = 30};
+} opt = {.seed = 1, .stall_s = 30, .strip = 65536};
 
 static uint64_t size; /* of the export */
 static uint64_t end_ns;
@@ -107,7 +110,7 @@ static int dial(void)
 	return fd;
 }
 
-static void send_go(int fd)
+static void send_go(int fd, const char *name)
 {
 	struct {
 		uint32_t client_flags;
@@ -115,13 +118,13 @@ static void send_go(int fd)
 		uint32_t name_len;
 		char rest[WIRE_NAME_MAX + 2]; /* the name and "no information wanted" */
 	} __attribute__((packed)) m = {.client_flags = htobe32(WIRE_FIXED_NO_ZEROES)};
-	uint32_t n = (uint32_t)strlen(opt.export);
+	uint32_t n = (uint32_t)strlen(name);
 
 	if (n > WIRE_NAME_MAX)
 		die("the export's name is too long");
 	m.head = (struct wire_option){htobe64(WIRE_OPTION), htobe32(OPT_GO), htobe32(4 + n + 2)};
 	m.name_len = htobe32(n);
-	memcpy(m.rest, opt.export, n);
+	memcpy(m.rest, name, n);
 	if (wire_send(fd, &m, sizeof(m) - sizeof(m.rest) + n + 2) < 0)
 		die("the server hung up before GO");
 }
@@ -149,15 +152,21 @@ static bool receive_go_reply(int fd)
 	return be32toh(r.type) == REP_ACK;
 }
 
-static int open_export(void)
+static int open_export(uint32_t conn)
 {
 	struct wire_greeting g;
+	char name[WIRE_NAME_MAX + 16];
 	int fd = dial();
+
+	if (opt.exports)
+		snprintf(name, sizeof(name), "%s%u", opt.export, conn % opt.exports);
+	else
+		snprintf(name, sizeof(name), "%s", opt.export);
 
 	if (wire_recv(fd, &g, sizeof(g)) < 0 || be64toh(g.magic) != WIRE_GREETING ||
 	    be64toh(g.option) != WIRE_OPTION)
 		die("%s: not an NBD server of this century", opt.socket);
-	send_go(fd);
+	send_go(fd, name);
 	while (!receive_go_reply(fd))
 		;
 	return fd;
@@ -173,6 +182,31 @@ static uint64_t random_next(uint64_t *x) /* xorshift64* */
 	return *x * 2685821657736338717ULL;
 }
 
+static uint64_t strips(void)
+{
+	return opt.span / opt.stride;
+}
+
+/* The @nth read of the strips; false beyond the last. */
+static bool strip_read(uint64_t nth, uint64_t *off)
+{
+	uint64_t each = opt.strip / opt.len;
+
+	*off = nth / each * opt.stride + nth % each * opt.len;
+	return nth < strips() * each;
+}
+
+static bool next_in_strips(struct conn *c, uint64_t *off)
+{
+	uint64_t all = strips() * (opt.strip / opt.len), nth;
+
+	if (opt.mode == RND)
+		nth = random_next(&c->random) % all;
+	else
+		nth = atomic_fetch_add(&cursor, 1);
+	return strip_read(opt.mode == SEQ ? nth % all : nth, off);
+}
+
 /* Where the next read goes; false when there is no next one. */
 static bool next_read(struct conn *c, uint64_t now, struct flight *f)
 {
@@ -183,6 +217,8 @@ static bool next_read(struct conn *c, uint64_t now, struct flight *f)
 	f->len = opt.len;
 	f->at_ns = now;
 	f->wrong = false;
+	if (opt.stride)
+		return next_in_strips(c, &f->off);
 	if (opt.mode == RND) {
 		f->off = random_next(&c->random) % (opt.span / opt.len) * opt.len;
 		return true;
@@ -233,12 +269,25 @@ static bool differs(uint64_t off, const uint8_t *p, size_t len)
 	return false;
 }
 
+/* Strips are counted one after another, so that a huge export needs no huge array. */
+static uint64_t place(uint64_t off)
+{
+	return opt.stride ? off / opt.stride * opt.strip + off % opt.stride : off;
+}
+
+static void touch(const struct flight *f)
+{
+	uint64_t at = place(f->off);
+
+	for (uint64_t b = at / BLOCK; b * BLOCK < at + f->len; b++)
+		touched[b] = 1;
+}
+
 static void finish_read(struct conn *c, uint64_t now)
 {
 	struct flight *f = c->now;
 
-	for (uint64_t b = f->off / BLOCK; b * BLOCK < f->off + f->len; b++)
-		touched[b] = 1;
+	touch(f);
 	latency_add(&c->latency, now - f->at_ns);
 	c->reads++;
 	c->bytes += f->len;
@@ -328,14 +377,18 @@ static struct conn **open_conns(void)
 
 	for (uint32_t i = 0; i < opt.conns; i++) {
 		conns[i] = calloc(1, sizeof(struct conn));
-		conns[i]->fd = open_export();
+		conns[i]->fd = open_export(i);
 		conns[i]->random = (opt.seed * 131 + i + 1) * 0x9e3779b97f4a7c15ULL;
 	}
 	if (opt.span == 0 || opt.span > size)
 		opt.span = size;
 	if (opt.span < opt.len)
 		die("the export is smaller than one read");
-	touched = calloc(1, size / BLOCK + 1);
+	if (opt.stride && (opt.stride < opt.strip || opt.strip % opt.len || strips() == 0))
+		die("the stride does not fit");
+	touched = calloc(1, place(opt.stride ? strips() * opt.stride : size) / BLOCK + 1);
+	if (!touched)
+		die("no memory to count what is read");
 	return conns;
 }
 
@@ -349,7 +402,7 @@ static void report(struct conn **conns, double seconds, double cpu)
 		bytes += conns[i]->bytes;
 		latency_merge(&all, &conns[i]->latency);
 	}
-	for (uint64_t b = 0; b <= size / BLOCK; b++)
+	for (uint64_t b = 0; b <= place(opt.stride ? strips() * opt.stride : size) / BLOCK; b++)
 		unique += touched[b] ? BLOCK : 0;
 	printf("{\"reads\":%ju,\"bytes\":%ju,\"seconds\":%.4f,\"MBps\":%.2f,\"iops\":%.1f,"
 	       "\"p50_us\":%.1f,\"p99_us\":%.1f,\"server_cpu_s\":%.3f,\"server_us_per_read\":%.2f,"
@@ -394,16 +447,18 @@ __attribute__((noreturn)) static void usage(void)
 	fprintf(stderr,
 		"usage: nbdload [--pid PID] [--verify FILE] [--span BYTES] [--ops N] "
 		"[--seed N] [--stall SECONDS]\n"
+		"               [--stride BYTES [--strip BYTES]] [--exports N]\n"
 		"               SOCKET EXPORT rnd|seq|once SIZE DEPTH CONNECTIONS SECONDS\n");
 	exit(2);
 }
 
 static void parse_options(int argc, char **argv)
 {
-	static const struct option options[] = {{"pid", 1, NULL, 'p'},	{"verify", 1, NULL, 'v'},
-						{"span", 1, NULL, 's'}, {"ops", 1, NULL, 'n'},
-						{"seed", 1, NULL, 'r'}, {"stall", 1, NULL, 't'},
-						{NULL, 0, NULL, 0}};
+	static const struct option options[] = {{"pid", 1, NULL, 'p'},	  {"verify", 1, NULL, 'v'},
+						{"span", 1, NULL, 's'},	  {"ops", 1, NULL, 'n'},
+						{"seed", 1, NULL, 'r'},	  {"stall", 1, NULL, 't'},
+						{"stride", 1, NULL, 'd'}, {"exports", 1, NULL, 'e'},
+						{"strip", 1, NULL, 'w'},  {NULL, 0, NULL, 0}};
 	int o;
 
 	while ((o = getopt_long(argc, argv, "", options, NULL)) != -1) {
@@ -425,6 +480,15 @@ static void parse_options(int argc, char **argv)
 			break;
 		case 't':
 			opt.stall_s = atoi(optarg);
+			break;
+		case 'd':
+			opt.stride = strtoull(optarg, NULL, 0);
+			break;
+		case 'w':
+			opt.strip = strtoull(optarg, NULL, 0);
+			break;
+		case 'e':
+			opt.exports = (uint32_t)atoi(optarg);
 			break;
 		default:
 			usage();
