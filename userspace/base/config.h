@@ -37,7 +37,7 @@ struct config {
 	uint64_t fill_memory;	   /* 64MiB: buffers of fills in flight */
 	uint64_t fill_deadline_ms; /* key `deadline`, seconds, 90 */
 	char on_deadline[8];	   /* eio | wait */
-	uint64_t readahead; /* 32MiB: most that is fetched ahead of readers, 0 = off */
+	uint64_t readahead;	   /* 32MiB: most that is fetched ahead of readers, 0 = off */
 	/* [origin] */
 	uint64_t origin_connections; /* 32 over all fill threads */
 	char api_version[32];	     /* 2021-12-02 */

@@ -378,6 +378,7 @@ static void export_post(struct api *a, const char *body, struct api_reply *out)
 	if (rc)
 		goto out;
 	if (strcmp(q.attach, "none") != 0 && !e.device[0]) {
+		exports_expect_mount(a->exports, e.name);
 		rc = attach(a, &q, &e, note, &err);
 		if (rc && fresh) /* as if it had not been asked for */
 			remove_patiently(a, e.name, true, NULL);

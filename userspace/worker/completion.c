@@ -6,6 +6,8 @@
 #include "base/clock.h"
 #include "worker/volume.h"
 
+#define HEAD_REQUEST (STORE_EXTENT / 4)
+
 struct completion_read {
 	struct fill_read read;
 	struct volume *volume;
@@ -88,6 +90,39 @@ static void go_on(struct volume *v)
 					     .class = FILL_PREFETCH,
 					     .share = v->share,
 					     .done = read_done};
+		fill_submit(v->fill, &r->read);
+	}
+}
+
+static void head_done(struct fill_read *f, int rc, const char *why)
+{
+	struct completion_read *r =
+		(struct completion_read *)((char *)f - offsetof(struct completion_read, read));
+
+	(void)rc, (void)why;
+	volume_unref(r->volume);
+	free(r);
+}
+
+void completion_expect_mount(struct volume *v)
+{
+	uint32_t len = extent_len(v, 0), n;
+
+	if (v->readahead.max < len || is_resident(v, 0))
+		return;
+	for (uint32_t off = 0; off < len; off += n) {
+		struct completion_read *r = calloc(1, sizeof(*r));
+
+		if (!r)
+			return;
+		n = len - off < HEAD_REQUEST ? len - off : HEAD_REQUEST;
+		r->volume = volume_ref(v);
+		r->read = (struct fill_read){.source = &v->source->data,
+					     .off = off,
+					     .len = n,
+					     .class = FILL_PREFETCH,
+					     .share = v->share,
+					     .done = head_done};
 		fill_submit(v->fill, &r->read);
 	}
 }

@@ -13,6 +13,11 @@ struct completion {
 	uint32_t in_flight;
 };
 
+/* The image is about to be mounted: file systems keep what a mount reads first (superblock, group
+ * descriptors, the first inodes) in the first extent. It comes in four requests at once, while the
+ * device is being made. Any thread. */
+void completion_expect_mount(struct volume *v);
+
 /* A read that misses, on a data thread. */
 void completion_note(struct volume *v, uint64_t off, uint32_t len);
 

@@ -254,6 +254,17 @@ struct view *exports_view(struct exports *x)
 	return x->view;
 }
 
+void exports_expect_mount(struct exports *x, const char *name)
+{
+	struct volume *v;
+
+	pthread_mutex_lock(&x->lock);
+	v = exports_volume(x, name);
+	if (v)
+		completion_expect_mount(v);
+	pthread_mutex_unlock(&x->lock);
+}
+
 int exports_find(struct exports *x, const char *key, struct export_info *out, struct err *err)
 {
 	struct volume *v;

@@ -70,6 +70,9 @@ struct worker_status {
 int exports_add(struct exports *x, const char *url, const char *name, bool refresh,
 		struct export_info *out, struct err *err);
 
+/* A device is about to be made of the export: what its mount reads first may come already. */
+void exports_expect_mount(struct exports *x, const char *name);
+
 /* Stop serving. -ENOENT; -EBUSY while a device stands on it or clients are connected (unless
  * @force, which drops them). */
 int exports_remove(struct exports *x, const char *name, bool force, struct err *err);
