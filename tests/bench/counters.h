@@ -24,6 +24,7 @@ static struct {
 	_Atomic uint64_t kind_requests[KINDS], kind_bytes[KINDS];
 	_Atomic uint64_t connections, open;
 	_Atomic uint64_t in_flight, max_in_flight;
+	_Atomic uint64_t rounds; /* requests that came while no other was in flight */
 } count;
 
 struct entry {
@@ -54,6 +55,7 @@ static inline struct entry *count_start(const char *path, bool head)
 
 	while (now > most && !atomic_compare_exchange_weak(&count.max_in_flight, &most, now))
 		;
+	count.rounds += now == 1;
 	count.requests++;
 	count.heads += head;
 	count.kind_requests[kind_of(path)]++;
@@ -82,6 +84,7 @@ static inline void count_reset(void)
 		count.kind_requests[k] = count.kind_bytes[k] = 0;
 	count.connections = count.open - 1; /* but not the one that asks */
 	count.max_in_flight = count.in_flight;
+	count.rounds = 0;
 	log_used = 0;
 	log_since_ns = clock_now_ns();
 }
@@ -99,8 +102,9 @@ static inline void print_stats(FILE *f)
 		fprintf(f, "\"%s_requests\":%ju,\"%s_bytes\":%ju,", names[k],
 			(uintmax_t)count.kind_requests[k], names[k],
 			(uintmax_t)count.kind_bytes[k]);
-	fprintf(f, "\"in_flight\":%ju,\"max_in_flight\":%ju", (uintmax_t)count.in_flight,
-		(uintmax_t)count.max_in_flight);
+	fprintf(f, "\"in_flight\":%ju,\"max_in_flight\":%ju,\"rounds\":%ju",
+		(uintmax_t)count.in_flight, (uintmax_t)count.max_in_flight,
+		(uintmax_t)count.rounds);
 }
 
 /* Milliseconds since the reset; "end" is null before the first byte of an answer. */
