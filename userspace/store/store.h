@@ -130,6 +130,13 @@ static inline void object_touch(struct object *o, uint64_t off)
 	evict_touch(o->evict, &o->set, off / STORE_EXTENT);
 }
 
+/* object_touch() follows soon: of a huge image its word is in no cache, and comes while the read is
+ * served. */
+static inline void object_expect(const struct object *o, uint64_t off)
+{
+	__builtin_prefetch((const void *)&o->use[off / STORE_EXTENT]);
+}
+
 /* Keep an extent from eviction. Pins nest.
  * object_pin() waits for an eviction under way, so that nobody publishes what is about to be
  * punched: by fill and control threads, never by a data thread (the eviction waits for those).

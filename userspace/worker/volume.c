@@ -43,6 +43,7 @@ static uint32_t volume_resident(struct nbd_export *e, uint64_t off, uint32_t len
 {
 	struct object *o = of_export(e)->source->data.object;
 
+	object_expect(o, off);
 	*fd = o->data_fd;
 	*fd_off = off;
 	if (crash_is_poison(&e->subject, CRASH_READ, off, len))
