@@ -33,11 +33,13 @@
 #include "base/process.h"
 #include "nbd/attach_kernel_impl.h"
 #include "nbd/attach_nbdfuse_impl.h"
+#include "nbd/fusectl.h"
 #include "nbd/loopdev.h"
 #include "nbd/tcp_pair.h"
 
 #define MOUNT_WAIT_MS 10000
 #define END_WAIT_MS   1000
+#define READS_MAX     64 /* in flight at nbdfuse, which has 10 threads for them */
 
 #define MOUNT_FORMAT "%s/mnt.%u"
 
@@ -223,6 +225,8 @@ static int nbdfuse_start(const struct attach_env *env, struct attachment *a, con
 		err_set(err, rc, "fork: %s", strerror(-rc));
 	else
 		rc = nbdfuse_wait(env, p, &helper, a->name, err);
+	if (!rc)
+		fusectl_wish_background(p->mount, READS_MAX);
 out:
 	if (rc) {
 		a->pid = 0;

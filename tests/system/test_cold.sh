@@ -75,6 +75,18 @@ that_a_mount_of_erofs_and_its_first_file_take_six_round_trips() {
 
 that_a_mount_of_ext4_and_its_first_file_take_six_round_trips() { rounds_of_a_mount ext4; }
 
+that_nbdfuse_may_have_more_reads_in_flight_than_the_kernels_twelve() {
+	local id
+	need_device
+	mkdir -p "$T/fusectl"
+	mount -t fusectl none "$T/fusectl" || skip "needs the file system fusectl"
+	cairn attach "file://$T/o/large" --name sparse --way nbdfuse >/dev/null
+	id=$(awk -v t="$T/d/a/run/attach/" 'index($5, t) == 1 { sub("0:", "", $3); print $3 }' /proc/self/mountinfo)
+	assert_eq "$(cat "$T/fusectl/$id/max_background")" 64 "reads in flight"
+	cairn detach sparse
+	umount "$T/fusectl"
+}
+
 that_small_files_in_any_order_soon_bring_in_the_whole_image() {
 	local needed
 	need_device
