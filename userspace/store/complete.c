@@ -55,6 +55,7 @@ static int data_reopen(struct object *o, int dir, int flags)
 
 	if (fd < 0)
 		return -errno;
+	file_skip_atime(fd);
 	if (dup3(fd, o->data_fd, O_CLOEXEC) < 0)
 		rc = -errno;
 	close(fd);

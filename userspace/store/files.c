@@ -24,6 +24,12 @@ static int open_file(struct object *o, const char *name, int *fd)
 	return *fd < 0 ? -errno : 0;
 }
 
+/* Refused to who does not own the file, and then it is as it was. */
+void file_skip_atime(int fd)
+{
+	fcntl(fd, F_SETFL, O_NOATIME);
+}
+
 int object_dir_open(const struct object *o)
 {
 	int fd = openat(o->store->objects_fd, o->name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -72,6 +78,8 @@ static int open_all(struct object *o)
 {
 	int rc = open_data(o);
 
+	if (!rc)
+		file_skip_atime(o->data_fd);
 	if (!rc)
 		rc = open_file(o, "present", &o->present_fd);
 	if (!rc && o->own_sums)
