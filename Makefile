@@ -288,7 +288,7 @@ $(BUILD)/bench/sealtile: $(BUILD)/obj/tests/bench/sealtile.o $(BUILD)/obj/libcai
 	$(call say,LINK,$@)
 	$(Q)mkdir -p $(@D)
 	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(PKG_LIBS)
-bench-build: $(BENCH)
+bench-build: $(BENCH) $(BUILD)/bench/linkserver
 bench:
 	$(Q)tests/setup --bench
 	$(Q)$(MAKE) --no-print-directory all bench-build $(REPLAY)
@@ -301,17 +301,20 @@ bench-observe: all $(BUILD)/bench/cachedread
 # AF_UNIX against loopback TCP, with the server of the hand-over test
 bench-handover: $(BUILD)/vm/bin/handover
 	$(Q)$< bench 1
-# A link with a ledger against one without, in turns
-$(BUILD)/bench/ledger: $(BUILD)/obj/tests/bench/ledger/ledger.o $(BUILD)/obj/libcairn.a
+# Those that stand on the product's NBD server
+$(BUILD)/bench/linkserver: $(BUILD)/obj/tests/bench/link/linkserver.o
+$(BUILD)/bench/ledger: $(BUILD)/obj/tests/bench/ledger/ledger.o
+$(BUILD)/bench/linkserver $(BUILD)/bench/ledger: $(BUILD)/obj/libcairn.a
 	$(call say,LINK,$@)
 	$(Q)mkdir -p $(@D)
-	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(PKG_LIBS)
+	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $(filter %.o,$^) $(filter %.a,$^) $(PKG_LIBS)
 # The store by itself: opening it, and evicting under a reader
 $(BUILD)/bench/storelab: $(BUILD)/obj/tests/bench/store/storelab.o $(BUILD)/obj/libcairn.a
 	$(call say,LINK,$@)
 	$(Q)mkdir -p $(@D)
 	$(Q)$(CC) $(CFLAGS) $(LDFLAGS) -o $@ $^ $(PKG_LIBS)
 bench-build: $(BUILD)/bench/storelab
+# A link with a ledger against one without, in turns
 bench-ledger: $(BUILD)/bench/ledger
 	$(Q)$<
 # Traces under the daemon's own policy of eviction and under others: hits of each

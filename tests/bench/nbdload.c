@@ -2,15 +2,16 @@
 /* Reads an NBD export over a unix socket as hard as asked, and prints one line of JSON.
  *
  *	nbdload [--pid PID] [--verify FILE] [--span BYTES] [--ops N] [--seed N] [--stall SECONDS]
- *		[--stride BYTES] [--exports N] SOCKET EXPORT rnd|seq|once SIZE DEPTH CONNECTIONS
- *SECONDS
+ *		[--stride BYTES [--strip BYTES]] [--exports N] [--link]
+ *		SOCKET EXPORT rnd|seq|once SIZE DEPTH CONNECTIONS SECONDS
  *
  * rnd reads at random multiples of SIZE, seq from one cursor that all connections share and that
  * wraps, once the same up to the end. It stops after SECONDS or N reads, or fails when no byte came
  * for the stall time (30 s). --pid: the server, whose CPU time (with its children's) is divided by
  * the reads. --verify compares every byte with FILE, and with zeros past its end. --stride: only
- *the first 64 KiB of each so many bytes are read. --exports: connection i reads EXPORT with i mod N
- * after its name; all are as long as the first.
+ * the first 64 KiB (--strip) of each so many bytes are read. --exports: connection i reads EXPORT
+ * with i mod N after its name; all are as long as the first. --link: SOCKET is linkserver's, which
+ * sends the connection.
  *
  * Raw on purpose: libnbd and fio's nbd engine are limits themselves. A thread serves a connection;
  * requests that follow from one recv leave in one send.
@@ -49,6 +50,7 @@ static struct {
 	double seconds;
 	uint64_t span, stride, strip, ops, seed;
 	int pid, stall_s;
+	bool link;
 } opt = {.seed = 1, .stall_s = 30, .strip = 65536};
 
 static uint64_t size; /* of the export */
@@ -94,6 +96,30 @@ __attribute__((format(printf, 1, 2), noreturn)) static void die(const char *fmt,
 
 /* Handshake. */
 
+/* The connection that comes over @fd, which is closed. */
+static int receive_link(int fd)
+{
+	union {
+		struct cmsghdr head;
+		char room[CMSG_SPACE(sizeof(int))];
+	} control;
+	char byte;
+	struct iovec iov = {&byte, 1};
+	struct msghdr m = {.msg_iov = &iov,
+			   .msg_iovlen = 1,
+			   .msg_control = &control,
+			   .msg_controllen = sizeof(control)};
+	struct cmsghdr *c;
+	int link;
+
+	if (recvmsg(fd, &m, MSG_CMSG_CLOEXEC) < 0 || !(c = CMSG_FIRSTHDR(&m)) ||
+	    c->cmsg_type != SCM_RIGHTS)
+		die("%s: no link came", opt.socket);
+	memcpy(&link, CMSG_DATA(c), sizeof(link));
+	close(fd);
+	return link;
+}
+
 static int dial(void)
 {
 	struct sockaddr_un a = {.sun_family = AF_UNIX};
@@ -105,6 +131,8 @@ static int dial(void)
 	strcpy(a.sun_path, opt.socket);
 	if (connect(fd, (struct sockaddr *)&a, sizeof(a)) < 0)
 		die("%s: %s", opt.socket, strerror(errno));
+	if (opt.link)
+		fd = receive_link(fd);
 	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &stall, sizeof(stall));
 	setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &stall, sizeof(stall));
 	return fd;
@@ -447,18 +475,18 @@ __attribute__((noreturn)) static void usage(void)
 	fprintf(stderr,
 		"usage: nbdload [--pid PID] [--verify FILE] [--span BYTES] [--ops N] "
 		"[--seed N] [--stall SECONDS]\n"
-		"               [--stride BYTES [--strip BYTES]] [--exports N]\n"
+		"               [--stride BYTES [--strip BYTES]] [--exports N] [--link]\n"
 		"               SOCKET EXPORT rnd|seq|once SIZE DEPTH CONNECTIONS SECONDS\n");
 	exit(2);
 }
 
 static void parse_options(int argc, char **argv)
 {
-	static const struct option options[] = {{"pid", 1, NULL, 'p'},	  {"verify", 1, NULL, 'v'},
-						{"span", 1, NULL, 's'},	  {"ops", 1, NULL, 'n'},
-						{"seed", 1, NULL, 'r'},	  {"stall", 1, NULL, 't'},
-						{"stride", 1, NULL, 'd'}, {"exports", 1, NULL, 'e'},
-						{"strip", 1, NULL, 'w'},  {NULL, 0, NULL, 0}};
+	static const struct option options[] = {
+		{"pid", 1, NULL, 'p'},	  {"verify", 1, NULL, 'v'},  {"span", 1, NULL, 's'},
+		{"ops", 1, NULL, 'n'},	  {"seed", 1, NULL, 'r'},    {"stall", 1, NULL, 't'},
+		{"stride", 1, NULL, 'd'}, {"exports", 1, NULL, 'e'}, {"strip", 1, NULL, 'w'},
+		{"link", 0, NULL, 'l'},	  {NULL, 0, NULL, 0}};
 	int o;
 
 	while ((o = getopt_long(argc, argv, "", options, NULL)) != -1) {
@@ -477,6 +505,9 @@ static void parse_options(int argc, char **argv)
 			break;
 		case 'r':
 			opt.seed = strtoull(optarg, NULL, 0);
+			break;
+		case 'l':
+			opt.link = true;
 			break;
 		case 't':
 			opt.stall_s = atoi(optarg);
