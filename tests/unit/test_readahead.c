@@ -7,15 +7,20 @@
 #define SIZE (64 * GIB)
 
 /* Note a read; how many bytes it asks to be fetched ahead. */
-static uint64_t note(struct readahead *ra, uint64_t off, uint32_t len)
+static uint64_t note_when(struct readahead *ra, uint64_t off, uint32_t len, bool missed)
 {
 	uint64_t from, to, wake;
 	uint32_t stream;
 
-	if (!readahead_note(ra, off, len, &from, &to, &wake, &stream))
+	if (!readahead_note(ra, off, len, missed, &from, &to, &wake, &stream))
 		return 0;
 	assert_true(from < to && to <= ra->size && stream < READAHEAD_STREAMS);
 	return to - from;
+}
+
+static uint64_t note(struct readahead *ra, uint64_t off, uint32_t len)
+{
+	return note_when(ra, off, len, true);
 }
 
 static void random_reads_fetch_nothing_ahead(void **state)
@@ -48,7 +53,7 @@ static void a_sequential_reader_is_ahead_of_all_its_reads(void **state)
 	assert_true(ahead >= 256 * MIB && ahead <= (256 + 32) * MIB);
 }
 
-static void the_window_doubles_up_to_its_limit(void **state)
+static void the_window_grows_up_to_its_limit(void **state)
 {
 	struct readahead ra = {.size = SIZE, .max = 8 * MIB};
 	uint64_t off = 0, n;
@@ -63,6 +68,33 @@ static void the_window_doubles_up_to_its_limit(void **state)
 			assert_true(ra.streams[i].issued <= off + 8 * MIB + 128 * KIB ||
 				    !ra.streams[i].issued);
 	}
+}
+
+static uint64_t issued(const struct readahead *ra)
+{
+	uint64_t most = 0;
+
+	for (int i = 0; i < READAHEAD_STREAMS; i++)
+		if (ra->streams[i].issued > most)
+			most = ra->streams[i].issued;
+	return most;
+}
+
+static void a_window_whose_bytes_come_in_time_stays_as_it_is(void **state)
+{
+	struct readahead ra = {.size = SIZE, .max = 64 * MIB};
+	uint64_t off = 0;
+
+	(void)state;
+	for (; off < 8 * MIB; off += MIB)
+		note(&ra, off, MIB);
+	for (; off < 256 * MIB; off += MIB) {
+		note_when(&ra, off, MIB, false);
+		assert_true(issued(&ra) > off + MIB && issued(&ra) <= off + MIB + 16 * MIB);
+	}
+	for (; off < 300 * MIB; off += MIB)
+		note(&ra, off, MIB);
+	assert_true(issued(&ra) >= off + 60 * MIB);
 }
 
 static void reads_of_a_queue_may_come_out_of_order(void **state)
@@ -115,7 +147,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(random_reads_fetch_nothing_ahead),
 		cmocka_unit_test(a_sequential_reader_is_ahead_of_all_its_reads),
-		cmocka_unit_test(the_window_doubles_up_to_its_limit),
+		cmocka_unit_test(the_window_grows_up_to_its_limit),
+		cmocka_unit_test(a_window_whose_bytes_come_in_time_stays_as_it_is),
 		cmocka_unit_test(reads_of_a_queue_may_come_out_of_order),
 		cmocka_unit_test(streams_do_not_disturb_each_other),
 		cmocka_unit_test(nothing_is_fetched_beyond_the_end),

@@ -34,10 +34,10 @@ struct config {
 	char page_cache[8];		  /* auto | keep: see store/pages.h */
 	/* [fill] */
 	uint64_t fill_threads;	   /* 2 */
-	uint64_t fill_memory;	   /* 64MiB: buffers of fills in flight */
+	uint64_t fill_memory;	   /* 96MiB: buffers of fills in flight */
 	uint64_t fill_deadline_ms; /* key `deadline`, seconds, 90 */
 	char on_deadline[8];	   /* eio | wait */
-	uint64_t readahead;	   /* 32MiB: most that is fetched ahead of readers, 0 = off */
+	uint64_t readahead;	   /* 64MiB: most that is fetched ahead of readers, 0 = off */
 	/* [origin] */
 	uint64_t origin_connections; /* 32 over all fill threads */
 	char api_version[32];	     /* 2021-12-02 */

@@ -30,19 +30,26 @@ static struct readahead_stream *stream_of(struct readahead *ra, uint64_t off, ui
 	return oldest;
 }
 
-/* Twice what was read so far, in whole extents once it is that much. */
+static void widen(const struct readahead *ra, struct readahead_stream *s)
+{
+	uint64_t most = s->run * 2 < ra->max ? s->run * 2 : ra->max;
+
+	s->window = s->window + READAHEAD_STEP < most ? s->window + READAHEAD_STEP : most;
+}
+
+/* In whole extents once it is that much. */
 static uint64_t window_end(const struct readahead *ra, const struct readahead_stream *s)
 {
 	const uint64_t extent = 4ULL << 20;
-	uint64_t window = s->run * 2 < ra->max ? s->run * 2 : ra->max, end = s->next + window;
+	uint64_t end = s->next + s->window;
 
-	if (window >= extent)
+	if (s->window >= extent)
 		end = end / extent * extent;
 	return end < ra->size ? end : ra->size;
 }
 
-bool readahead_note(struct readahead *ra, uint64_t off, uint32_t len, uint64_t *from, uint64_t *to,
-		    uint64_t *wake_at, uint32_t *stream)
+bool readahead_note(struct readahead *ra, uint64_t off, uint32_t len, bool missed, uint64_t *from,
+		    uint64_t *to, uint64_t *wake_at, uint32_t *stream)
 {
 	struct readahead_stream *s = stream_of(ra, off, len);
 	uint64_t end = off + len;
@@ -56,6 +63,8 @@ bool readahead_note(struct readahead *ra, uint64_t off, uint32_t len, uint64_t *
 		s->next = end;
 	if (!ra->max || s->run < READAHEAD_MIN_RUN || s->reads < READAHEAD_MIN_READS)
 		return false;
+	if (missed)
+		widen(ra, s);
 	*from = s->issued > s->next ? s->issued : s->next;
 	*to = window_end(ra, s);
 	*wake_at = s->next;

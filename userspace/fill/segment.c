@@ -10,8 +10,9 @@
 #include "base/log.h"
 #include "fill/flight.h"
 
-#define STORE_RUN 16 /* blocks that go into the store at once, with one write of its present word  \
-		      */
+#define STORE_RUN                                                                                  \
+	16 /* blocks that go into the store at once, with one write of its present word            \
+	    */
 
 static uint64_t segment_bytes(const struct segment *s)
 {

@@ -108,14 +108,14 @@ static void prefetch(struct volume *v, uint64_t from, uint64_t to)
 	}
 }
 
-static void note_stream(struct volume *v, uint64_t off, uint32_t len)
+static void note_stream(struct volume *v, uint64_t off, uint32_t len, bool missed)
 {
 	uint64_t from = 0, to = 0, wake = 0;
 	uint32_t stream = 0;
 	bool ahead;
 
 	pthread_mutex_lock(&v->lock);
-	ahead = readahead_note(&v->readahead, off, len, &from, &to, &wake, &stream);
+	ahead = readahead_note(&v->readahead, off, len, missed, &from, &to, &wake, &stream);
 	if (ahead) {
 		/* The extent after the one that is being read: there the stream moves on. */
 		atomic_store(&v->wake_extent[stream], wake / STORE_EXTENT + 1);
@@ -154,7 +154,7 @@ static void volume_served(struct nbd_export *e, uint64_t off, uint32_t len)
 	for (int i = 0; i < READAHEAD_STREAMS; i++) {
 		if (atomic_load_explicit(&v->wake_extent[i], memory_order_relaxed) == extent) {
 			atomic_store(&v->wake_extent[i], UINT64_MAX);
-			note_stream(v, off, len);
+			note_stream(v, off, len, false);
 		}
 	}
 }
@@ -389,6 +389,7 @@ static void volume_read(struct nbd_export *e, struct nbd_read *nbd, struct loop 
 	uint64_t first = nbd->off / STORE_EXTENT, last = (nbd->off + nbd->len - 1) / STORE_EXTENT;
 	uint32_t n = (uint32_t)(last - first + 1);
 	struct volume_read *r = calloc(1, sizeof(*r) + n * sizeof(r->fills[0]));
+	bool missed;
 
 	if (!r) {
 		static const struct timespec nap = {.tv_nsec = 1000000};
@@ -404,9 +405,10 @@ static void volume_read(struct nbd_export *e, struct nbd_read *nbd, struct loop 
 	r->back.fn = read_end;
 	if (refuse(r))
 		return;
-	if (!start_cold(r))
+	missed = !start_cold(r);
+	if (missed)
 		start_fills(r);
-	note_stream(v, nbd->off, nbd->len);
+	note_stream(v, nbd->off, nbd->len, missed);
 	completion_note(v, nbd->off, nbd->len);
 }
 
