@@ -392,6 +392,34 @@ static void requests_beyond_the_limit_wait_in_order(void **state)
 	assert_true(b->server.most_serving <= 2);
 }
 
+static void a_busy_origin_is_asked_less_at_once(void **state)
+{
+	struct http_options opt = {
+		.connections = 8, .connect_timeout_ms = 1000, .stall_timeout_ms = 10000};
+	struct bed *b = *state;
+	struct job busy = range_job(b, 0, 10), more[8];
+	struct err err;
+
+	http_client_free(b->client);
+	b->client = http_client_new(b->loop, &opt, &err);
+	assert_non_null(b->client);
+	http_client_set_backoff(b->client, 300, 300);
+	script(b, STATUS + 503);
+	http_submit(b->client, &busy.http);
+	while (!busy.http.retry_ns)
+		loop_run_once(b->loop, 10);
+	b->server.delay_ms = 50;
+	b->server.most_serving = 0;
+	for (int i = 0; i < 8; i++) {
+		more[i] = range_job(b, 0, 10);
+		http_submit(b->client, &more[i].http);
+	}
+	for (int i = 0; i < 8; i++)
+		assert_int_equal(finish(b, &more[i]), 0);
+	assert_int_equal(finish(b, &busy), 0);
+	assert_true(b->server.most_serving <= 5); /* 4, and one after as many good answers */
+}
+
 static void a_request_can_be_canceled_in_every_state(void **state)
 {
 	struct bed *b = *state;
@@ -615,6 +643,7 @@ int main(void)
 		bed_test(the_answers_headers_are_bounded),
 		bed_test(a_header_that_would_smuggle_is_refused),
 		bed_test(requests_beyond_the_limit_wait_in_order),
+		bed_test(a_busy_origin_is_asked_less_at_once),
 		bed_test(a_request_can_be_canceled_in_every_state),
 		bed_test(done_may_submit_again),
 		bed_test(a_whole_blob_is_read_over_retries),

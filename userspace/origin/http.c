@@ -279,7 +279,7 @@ int http_attempt_start(struct http_client *c, struct http_request *r)
 	c->active++;
 	http_flow_of(r)->active++;
 	r->state = ACTIVE;
-	r->last_ns = clock_now_ns();
+	r->tried_ns = r->last_ns = clock_now_ns();
 	http_arm(r);
 	return 0;
 }
@@ -480,6 +480,7 @@ struct http_client *http_client_new(struct loop *l, const struct http_options *o
 	c->opt = *opt;
 	c->counters = opt->counters ? opt->counters : &origin_counters;
 	c->timer.fn = on_curl_timer;
+	window_init(&c->window, opt->connections);
 	http_queue_init(c);
 	curl_multi_setopt(c->multi, CURLMOPT_SOCKETFUNCTION, on_curl_wants_socket);
 	curl_multi_setopt(c->multi, CURLMOPT_SOCKETDATA, c);

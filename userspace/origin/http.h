@@ -3,7 +3,8 @@
  *
  * A request is tried until it succeeds, fails for good or its deadline passes.
  *
- *	QUEUED  waits for one of the client's connections; flows take turns (base/drr.h)
+ *	QUEUED  waits for one of the client's connections; flows take turns (base/drr.h). A busy
+ *		origin's are fewer (origin/window.h)
  *	ACTIVE  libcurl has it; no byte for the stall time ends the attempt
  *	WAITING backs off: 0.8 s doubled each time, jittered, or longer where Retry-After asks
  *	PARKED  prepare() lacks something (a token); http_resume() queues it again
@@ -106,7 +107,7 @@ struct http_request {
 	bool begun;
 	uint32_t got, got_before, skip, failures;
 	size_t sent, cap, header_bytes, error_bytes;
-	uint64_t start_ns, last_ns, retry_ns;
+	uint64_t start_ns, tried_ns, last_ns, retry_ns;
 	char first_etag[ORIGIN_ETAG_MAX];
 	char error[256];
 };

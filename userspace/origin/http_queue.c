@@ -139,7 +139,7 @@ static uint64_t cost(const struct http_request *r)
 static bool may_start(void *arg, const struct drr_item *i)
 {
 	const struct http_client *c = arg;
-	uint32_t n = c->opt.connections, reserve = n / 8 ? n / 8 : n >= 4;
+	uint32_t n = c->window.limit, reserve = n / 8 ? n / 8 : n >= 4;
 
 	return i->flow == &c->own || !i->flow->active || c->active < n - reserve;
 }
@@ -149,7 +149,7 @@ static void pump(struct http_client *c)
 	struct drr_item *i;
 	int rc;
 
-	while (c->active < c->opt.connections && (i = drr_peek(&c->queue, may_start, c))) {
+	while (c->active < c->window.limit && (i = drr_peek(&c->queue, may_start, c))) {
 		struct http_request *r = owner_of(i, struct http_request, turn);
 
 		drr_take(&c->queue, i);
@@ -201,8 +201,23 @@ static void requeue(struct http_request *r)
 	http_arm(r);
 }
 
+/* A client's origins are most often one account's, so they share the window. */
+static void note_answer(struct http_request *r, int rc)
+{
+	struct http_client *c = r->client;
+	int status = r->answer.status;
+
+	if (!rc)
+		window_good(&c->window);
+	else if ((status == 429 || status == 503) &&
+		 window_busy(&c->window, r->tried_ns, clock_now_ns()))
+		log_info("origin", "busy: fewer requests at once", "limit=%u of=%u cause=\"%s\"",
+			 c->window.limit, c->window.most, r->cause);
+}
+
 void http_attempt_end(struct http_request *r, int rc)
 {
+	note_answer(r, rc);
 	http_attempt_detach(r);
 	if (!rc)
 		rc = http_body_seal(r);
