@@ -27,9 +27,11 @@
 #define SUPERVISOR_LINKS_MAX	64
 #define SUPERVISOR_FDS_MAX	(2 * SUPERVISOR_LINKS_MAX)
 
-#define SUPERVISOR_FORCE  1u /* detach: also what is mounted or open */
-#define SUPERVISOR_WAIT	  4u /* attach: a read may take as long as its source is away */
-#define SUPERVISOR_REVIVE 2u /* attach: only a device that stands; its dead connections anew */
+#define SUPERVISOR_FORCE      1u  /* detach: also what is mounted or open */
+#define SUPERVISOR_WAIT	      4u  /* attach: a read may take as long as its source is away */
+#define SUPERVISOR_REVIVE     2u  /* attach: only a device that stands; its dead connections anew */
+#define SUPERVISOR_PROMOTABLE 16u /* attach by "auto": rather a device that can be promoted */
+#define SUPERVISOR_RELEASE    8u  /* with REVIVE: a promoted device reads from the worker again */
 
 enum supervisor_op {
 	SUPERVISOR_READY = 1, /* exports of the roster are open and both sockets are served */
@@ -56,6 +58,10 @@ enum supervisor_op {
 	 * device (name; fds as in the reply to an attach). */
 	SUPERVISOR_HELLO = 10,
 	SUPERVISOR_LINKS = 11,
+	/* fds: a complete image's file, open for reading. name's device reads it from now on, and
+	 * has no connections. Again is no error. -EINVAL: not a regular file of the device's length
+	 * on the store's file system; -ENOTSUP: the device can't. */
+	SUPERVISOR_PROMOTE = 12,
 };
 
 /* Connections of a device travel as sockets, then their ledgers in the same order: nfds is twice
@@ -83,7 +89,8 @@ struct supervisor_reply {
 	int32_t code; /* 0 or a negative errno */
 	uint32_t nfds;
 	uint32_t flags, reserved;
-	uint64_t value[4]; /* attach: [0] connections that are dead: ask again to have them anew */
+	uint64_t value[4]; /* attach: [0] connections that are dead: ask again to have them anew;
+			    * [1] 1 = promoted */
 	char device[SUPERVISOR_DEVICE_LEN];
 	char way[SUPERVISOR_WAY_LEN];
 	char text[SUPERVISOR_TEXT_LEN]; /* why not, when code < 0; attach by "auto": why not by the
@@ -116,8 +123,9 @@ static inline int supervisor_request_check(const struct supervisor_request *m, s
 		return -EBADMSG;
 	if (m->version < SUPERVISOR_OLDEST || m->version > SUPERVISOR_VERSION)
 		return -EPROTONOSUPPORT;
-	if (m->op < SUPERVISOR_READY || m->op > SUPERVISOR_LINKS ||
-	    (m->flags & ~(SUPERVISOR_FORCE | SUPERVISOR_REVIVE | SUPERVISOR_WAIT)))
+	if (m->op < SUPERVISOR_READY || m->op > SUPERVISOR_PROMOTE ||
+	    (m->flags & ~(SUPERVISOR_FORCE | SUPERVISOR_REVIVE | SUPERVISOR_WAIT |
+			  SUPERVISOR_RELEASE | SUPERVISOR_PROMOTABLE)))
 		return -EBADMSG;
 	if (!supervisor_text_ends(m->name, sizeof(m->name)) ||
 	    !supervisor_text_ends(m->way, sizeof(m->way)) ||

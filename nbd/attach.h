@@ -25,6 +25,7 @@ struct attach_kernel; /* nbd/attach_kernel.h */
 struct attachment;
 
 struct attach_env {
+	const char *store_path;	 /* files of a promotion are on its file system */
 	const char *runtime_dir; /* attachments live in runtime_dir/attach/NAME/ */
 	const char *nbd_socket;
 	unsigned deadline_s; /* the longest that the worker takes to answer a read that does not
@@ -59,7 +60,10 @@ struct attachment {
 	unsigned generation;  /* grows with every revival, and names the mount point */
 	uint64_t since_ns;    /* when it last became ready */
 	bool dead;
-	bool given_up; /* dead, and not brought back before the next worker */
+	struct attach_file {
+		uint64_t dev, ino; /* ino 0: it is not promoted */
+	} promoted;		   /* the store's file that it shows, past its export */
+	bool given_up;		   /* dead, and not brought back before the next worker */
 	/* The supervisor's hold on the worker's ends of the live connections; the worker that runs
 	 * has to get the last `fresh` of them yet. */
 	int links[ATTACH_LINKS_MAX];
@@ -81,6 +85,9 @@ struct attach_way {
 	/* A connection or the helper died: the same device on the same export again. Asked for by
 	 * the worker, which has to take the new connections. */
 	int (*revive)(const struct attach_env *env, struct attachment *a, struct err *err);
+	/* Show @fd, which the worker opened and whose bytes are the export's, instead; the helper
+	 * ends. NULL: can't. What @fd is is checked. Taken back by revive(). */
+	int (*promote)(const struct attach_env *env, struct attachment *a, int fd, struct err *err);
 	/* At start: @a as the supervisor before wrote it down, but without links; what is left of
 	 * it goes on. -ENODEV: there is no such device any more. a->dead: its helper has ended. */
 	int (*restore)(const struct attach_env *env, struct attachment *a, struct err *err);

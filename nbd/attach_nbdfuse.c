@@ -255,7 +255,10 @@ static void device_note(const struct attachment *a, const struct paths *p)
 			fputc(*s, f);
 	}
 	fprintf(f, "\",\"device\":\"%s\",\"way\":\"nbdfuse\",\"pid\":%d,\"state\":\"%s\"}\n",
-		a->device, a->pid, a->dead ? "dead" : "ready");
+		a->device, a->pid,
+		a->dead		  ? "dead"
+		: a->promoted.ino ? "promoted"
+				  : "ready");
 	if (fclose(f) == 0)
 		rename(next, now);
 }
@@ -299,6 +302,8 @@ static bool loop_is_ours(const struct attachment *a, const struct paths *p)
 {
 	char backing[PATH_MAX];
 
+	if (a->promoted.ino)
+		return loopdev_shows(a->index, &a->promoted);
 	return loopdev_backing(a->index, backing) &&
 	       (strncmp(backing, p->dir, strlen(p->dir)) == 0 || strncmp(backing, "/img", 4) == 0);
 }
@@ -339,6 +344,7 @@ static int nbdfuse_revive(const struct attach_env *env, struct attachment *a, st
 	if (rc)
 		return rc;
 	next.generation++;
+	next.promoted = (struct attach_file){0};
 	paths_make(env, &next, false, &p, err);
 	rc = nbdfuse_start(env, &next, &p, err);
 	if (!rc) {
@@ -359,6 +365,28 @@ static int nbdfuse_revive(const struct attach_env *env, struct attachment *a, st
 	return 0;
 }
 
+/* ---- past the worker ---- */
+
+static int nbdfuse_promote(const struct attach_env *env, struct attachment *a, int fd,
+			   struct err *err)
+{
+	struct paths p;
+	int rc = paths_make(env, a, false, &p, err);
+
+	if (rc)
+		return rc;
+	if (!loop_is_ours(a, &p))
+		return err_set(err, -ENODEV, "%s shows another file by now", a->device);
+	rc = loopdev_promote(a->index, fd, a->size, env->store_path, &a->promoted, err);
+	if (rc)
+		return rc;
+	helper_end(a, p.mount);
+	links_cut(env->kernel, a);
+	a->dead = false;
+	device_note(a, &p);
+	return 0;
+}
+
 /* ---- after another supervisor ---- */
 
 static int nbdfuse_restore(const struct attach_env *env, struct attachment *a, struct err *err)
@@ -371,7 +399,7 @@ static int nbdfuse_restore(const struct attach_env *env, struct attachment *a, s
 		return rc;
 	if (!loop_is_ours(a, &p))
 		return err_set(err, -ENODEV, "%s shows another file by now", a->device);
-	if (process_is(&helper))
+	if (a->promoted.ino || process_is(&helper))
 		return 0;
 	a->pid = 0;
 	a->dead = true;
@@ -385,6 +413,7 @@ const struct attach_way attach_nbdfuse = {
 	.attach = nbdfuse_attach,
 	.detach = nbdfuse_detach,
 	.revive = nbdfuse_revive,
+	.promote = nbdfuse_promote,
 	.restore = nbdfuse_restore,
 	.sweep = attach_nbdfuse_sweep,
 };

@@ -35,7 +35,7 @@ struct nbd_handshake {
 	const char *refusal; /* why no export may be had, or NULL; the caller's */
 	bool no_zeroes;
 	bool structured;
-	bool no_contexts; /* grant none; set by the caller after init */
+	bool no_contexts;		       /* grant none; set by the caller after init */
 	bool context;			       /* base:allocation was chosen.. */
 	char context_export[NBD_NAME_MAX + 1]; /* ..for the export of this name only */
 	uint32_t skip;			       /* bytes of an oversized option still to come */

@@ -177,6 +177,95 @@ int loopdev_change(int index, const char *path, struct err *err)
 	return 0;
 }
 
+struct promotion {
+	int index, fd;
+	uint64_t size;
+	const char *folder;
+};
+
+/* The worker may pass anything: a file whose server hangs, one that it can write to, a socket. */
+static int promotion_check(const struct promotion *p, struct stat *st)
+{
+	struct stat folder;
+	int flags = fcntl(p->fd, F_GETFL);
+
+	if (fstat(p->fd, st) || stat(p->folder, &folder))
+		return -errno;
+	if (!S_ISREG(st->st_mode) || (uint64_t)st->st_size != p->size ||
+	    st->st_dev != folder.st_dev || flags < 0 || (flags & O_PATH) ||
+	    (flags & O_ACCMODE) != O_RDONLY)
+		return -EINVAL;
+	return 0;
+}
+
+/* By an open file of our own: flags of the worker's are the worker's to change. */
+static int promote_in_child(void *arg, struct bounded_result *res)
+{
+	struct promotion *p = arg;
+	char path[32];
+	struct stat st;
+	int backing, dev, rc = promotion_check(p, &st);
+
+	if (rc)
+		return rc;
+	snprintf(res->text, sizeof(res->text), "%llu %llu", (unsigned long long)st.st_dev,
+		 (unsigned long long)st.st_ino);
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", p->fd);
+	backing = open(path, O_RDONLY | O_DIRECT | O_CLOEXEC);
+	if (backing < 0)
+		return -errno;
+	dev = loopdev_open(p->index, O_RDONLY);
+	if (dev < 0)
+		return dev;
+	return ioctl(dev, LOOP_CHANGE_FD, backing) ? -errno : 0;
+}
+
+int loopdev_promote(int index, int fd, uint64_t size, const char *folder, struct attach_file *out,
+		    struct err *err)
+{
+	struct promotion p = {.index = index, .fd = fd, .size = size, .folder = folder};
+	struct bounded_result res;
+	unsigned long long dev, ino;
+	int rc = bounded_call(promote_in_child, &p, OPEN_WAIT_MS, &res);
+
+	if (!rc && sscanf(res.text, "%llu %llu", &dev, &ino) != 2)
+		rc = -EIO;
+	if (rc)
+		return err_set(err, rc, "can't put the store's file under /dev/loop%d: %s", index,
+			       strerror(-rc));
+	*out = (struct attach_file){dev, ino};
+	if (!has_direct_io(index))
+		log_warn("attach", "direct I/O is off", "device=/dev/loop%d", index);
+	return 0;
+}
+
+struct shown {
+	int index;
+	const struct attach_file *file;
+};
+
+static int shows_in_child(void *arg, struct bounded_result *res)
+{
+	struct shown *s = arg;
+	struct loop_info64 info;
+	int dev = loopdev_open(s->index, O_RDONLY);
+
+	(void)res;
+	if (dev < 0)
+		return dev;
+	if (ioctl(dev, LOOP_GET_STATUS64, &info))
+		return -errno;
+	return info.lo_inode == s->file->ino && info.lo_device == s->file->dev ? 0 : -ENOENT;
+}
+
+bool loopdev_shows(int index, const struct attach_file *file)
+{
+	struct shown s = {index, file};
+	struct bounded_result res;
+
+	return file->ino && !bounded_call(shows_in_child, &s, OPEN_WAIT_MS, &res);
+}
+
 static int clear_in_child(void *arg, struct bounded_result *res)
 {
 	int dev = loopdev_open(*(int *)arg, O_RDONLY);

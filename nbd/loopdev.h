@@ -8,6 +8,7 @@
 #include <stdbool.h>
 
 #include "base/err.h"
+#include "nbd/attach.h"
 
 /* 0, or -ENOTSUP with what is missing. */
 int loopdev_available(struct err *err);
@@ -18,6 +19,14 @@ int loopdev_new(const char *path, struct err *err);
 /* Put @path, of the same length, under the device, whoever has it open. Since 6.6 the kernel shuts
  * an ext4 or xfs that is mounted from it: it has to be mounted anew. erofs goes on. */
 int loopdev_change(int index, const char *path, struct err *err);
+
+/* Put what @fd is under the device, if that is a regular file open for reading, of @size bytes, on
+ * the file system of @folder. Told in @out; -EINVAL when it is none. The kernel first lets reads
+ * under way end. -ETIMEDOUT: it may happen yet. */
+int loopdev_promote(int index, int fd, uint64_t size, const char *folder, struct attach_file *out,
+		    struct err *err);
+/* The device shows that file. */
+bool loopdev_shows(int index, const struct attach_file *file);
 
 /* Take the file away. A device still open is emptied at its last close. */
 int loopdev_clear(int index, struct err *err);

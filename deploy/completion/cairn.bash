@@ -86,6 +86,7 @@ _cairn_offer_values() {
 		WAY) _cairn_offer "$2" < <(printf '%s\n' auto nbd nbdfuse) ;;
 		TYPE) _cairn_offer "$2" < <(printf '%s\n' erofs ext4 xfs squashfs) ;;
 		KEY=VALUE) _cairn_offer_settings "$2" "${@:3}" ;;
+		WHEN) _cairn_offer "$2" < <(printf '%s\n' auto never) ;;
 		POLICY) _cairn_offer "$2" < <(printf '%s\n' eio wait) ;;
 		off) _cairn_offer "$2" < <(echo off) ;;
 		STATE) _cairn_offer "$2" < <(printf '%s\n' on off) ;;

@@ -7,8 +7,6 @@
 
 #include "store/store.h"
 
-#define BLOCKS 65 /* two extents, the last of one short block */
-
 struct bed {
 	char path[64];
 	struct store *store;
@@ -16,6 +14,7 @@ struct bed {
 	struct err err;
 };
 
+/* 65 blocks: the second extent is one short block. */
 static const struct object_id id = {.kind = OBJECT_IMAGE, .id = {7}, .length = STORE_EXTENT + 8192};
 
 static void bed_open(struct bed *b, uint64_t size)
@@ -92,7 +91,7 @@ static void a_sealed_object_is_ready_after_an_unclean_stop_zeros_too(void **stat
 	bed_crash(b);
 	bed_open(b, 64 * MIB);
 	assert_true(object_is_complete(b->o));
-	assert_int_equal(object_blocks_ready(b->o), BLOCKS);
+	assert_true(object_has_all(b->o));
 	object_usage(b->o, &stored, &zero);
 	assert_int_equal(stored, 64 * STORE_BLOCK);
 	assert_int_equal(zero, STORE_BLOCK);
@@ -128,7 +127,7 @@ static void a_file_written_to_behind_its_seal_is_believed_no_more(void **state)
 	assert_int_equal(pwrite(fd, "x", 1, 0), 1);
 	close(fd);
 	bed_open(b, 64 * MIB);
-	assert_int_equal(object_blocks_ready(b->o), 0);
+	assert_int_equal(object_resident(b->o, 0, 1), 0);
 	put(b->o, 0, 1, 3); /* and it can be written again */
 }
 
@@ -150,7 +149,7 @@ static void the_seal_goes_with_the_first_block(void **state)
 	assert_int_equal(access(path, F_OK), -1);
 	bed_crash(b);
 	bed_open(b, 64 * MIB);
-	assert_int_equal(object_blocks_ready(b->o), 0);
+	assert_int_equal(object_resident(b->o, 0, 1), 0);
 }
 
 static void a_promoted_object_stays_under_pressure_until_released(void **state)

@@ -24,6 +24,7 @@
 #include "fake_view.h"
 #include "origin/origin.h"
 #include "worker/adopt.h"
+#include "worker/promote.h"
 
 __attribute__((weak)) struct origin_counters origin_counters;
 
@@ -69,6 +70,37 @@ int exports_add(struct exports *x, const char *url, const char *name, bool refre
 		snprintf(e->name, sizeof(e->name), "%s", name[0] ? name : strrchr(url, '/') + 1);
 	}
 	x->refreshes += refresh;
+	*out = *e;
+	return 0;
+}
+
+int exports_set_promote(struct exports *x, const char *key, const char *promote, bool fresh,
+			struct export_info *out, struct err *err)
+{
+	struct export_info *e = table_find(key);
+
+	(void)x, (void)fresh;
+	if (!e || (strcmp(promote, "auto") != 0 && strcmp(promote, "never") != 0))
+		return err_set(err, -EINVAL, "promote must be auto or never");
+	snprintf(e->promote, sizeof(e->promote), "%s", promote);
+	*out = *e;
+	return 0;
+}
+
+void exports_note_promoted(struct exports *x, const char *name, bool promoted)
+{
+	(void)x, (void)name, (void)promoted;
+}
+
+int exports_fetch(struct exports *x, const char *key, bool on, struct export_info *out,
+		  struct err *err)
+{
+	struct export_info *e = table_find(key);
+
+	(void)x;
+	if (!e)
+		return err_set(err, -ENOENT, "no export is called %s", key);
+	e->fetching = on;
 	*out = *e;
 	return 0;
 }

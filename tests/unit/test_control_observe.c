@@ -8,6 +8,7 @@
 #include "control/api.h"
 #include "fake_view.h"
 #include "store/store.h"
+#include "worker/promote.h"
 
 /* ---- a fake worker ---- */
 
@@ -66,6 +67,25 @@ bool exports_forget(struct exports *x, const char *key)
 {
 	(void)x, (void)key;
 	return false;
+}
+
+int exports_set_promote(struct exports *x, const char *key, const char *promote, bool fresh,
+			struct export_info *out, struct err *err)
+{
+	(void)x, (void)key, (void)promote, (void)fresh, (void)out;
+	return err_set(err, -EIO, "not asked for here");
+}
+
+void exports_note_promoted(struct exports *x, const char *name, bool promoted)
+{
+	(void)x, (void)name, (void)promoted;
+}
+
+int exports_fetch(struct exports *x, const char *key, bool on, struct export_info *out,
+		  struct err *err)
+{
+	(void)x, (void)key, (void)on, (void)out;
+	return err_set(err, -EIO, "not asked for here");
 }
 
 int exports_set_policy(struct exports *x, const char *key, const struct export_policy *policy,

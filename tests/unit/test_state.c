@@ -102,6 +102,23 @@ static char *changed(const char *from, const char *to)
 	return out;
 }
 
+static void the_file_of_a_promoted_device_is_read_back(void **unused)
+{
+	char *json = changed("\"helper\":[731,81300],", "\"helper\":[0,0],\"promoted\":[8,77],");
+	struct state s;
+	struct err err;
+	char *again;
+
+	(void)unused;
+	assert_int_equal(parse(json, &s, &err), 0);
+	assert_true(file_id_equal(s.devices[1].promoted, (struct file_id){8, 77}));
+	again = state_print(&s);
+	assert_string_equal(again, json);
+	free(again);
+	free(json);
+	state_clear(&s);
+}
+
 static int parse_changed(const char *from, const char *to, struct err *err)
 {
 	char *json = changed(from, to);
@@ -265,6 +282,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(a_record_of_version_1_is_read),
 		cmocka_unit_test(what_is_printed_is_read_back_the_same),
+		cmocka_unit_test(the_file_of_a_promoted_device_is_read_back),
 		cmocka_unit_test(a_record_of_a_newer_version_is_refused_and_says_so),
 		cmocka_unit_test(a_newer_version_that_says_so_is_read_by_this_one),
 		cmocka_unit_test(a_key_more_is_no_other_version),

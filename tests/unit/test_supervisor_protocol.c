@@ -48,10 +48,10 @@ static void a_request_that_is_not_ours_is_refused(void **state)
 	q = good;
 	q.op = 0;
 	assert_int_equal(supervisor_request_check(&q, sizeof(q)), -EBADMSG);
-	q.op = SUPERVISOR_LINKS + 1;
+	q.op = SUPERVISOR_PROMOTE + 1;
 	assert_int_equal(supervisor_request_check(&q, sizeof(q)), -EBADMSG);
 	q = good;
-	q.flags = 8;
+	q.flags = 32;
 	assert_int_equal(supervisor_request_check(&q, sizeof(q)), -EBADMSG);
 	q = good;
 	q.name[0] = 0;

@@ -21,6 +21,7 @@ int cli_status(int argc, char **argv);
 int cli_top(int argc, char **argv);
 int cli_heat(int argc, char **argv);
 int cli_tune(int argc, char **argv);
+int cli_fetch(int argc, char **argv);
 int cli_limit(int argc, char **argv);
 int cli_upgrade(int argc, char **argv);
 
@@ -39,13 +40,16 @@ double cli_number(const cJSON *o, const char *key);
 
 /* What a person asked for; NULL or 0 = not said. */
 struct export_wish {
-	const char *url, *name, *way, *device, *on_deadline;
+	const char *url, *name, *way, *device, *on_deadline, *promote;
 	unsigned queues;
 	bool refresh;
 };
 
 /* "eio" or "wait"; 0, or 2 with the error printed. */
 int cli_on_deadline_parse(const char *command, const char *text, const char **out);
+
+/* "auto" or "never"; 0, or 2 with the error printed. */
+int cli_promote_parse(const char *command, const char *text, const char **out);
 
 /* A number of queues; 0, or 2 with the error printed. */
 int cli_queues_parse(const char *command, const char *text, unsigned *out);

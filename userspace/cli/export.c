@@ -20,7 +20,7 @@ static const char export_usage[] =
 
 static const char attach_usage[] =
 	"Usage: cairn attach URL [--name NAME] [--way WAY] [--device /dev/nbdN] [--queues N]\n"
-	"                        [--on-deadline POLICY] [--refresh]\n"
+	"                        [--on-deadline POLICY] [--promote WHEN] [--refresh]\n"
 	"Make a read-only block device of the image at URL and print it. Attaching what is "
 	"attached\n"
 	"prints the same device again.\n"
@@ -33,6 +33,9 @@ static const char attach_usage[] =
 	"                eio or wait: fail a read that no source answers in time, or wait until "
 	"one\n"
 	"                is back (default: [fill] on_deadline of the daemon)\n"
+	"  --promote WHEN\n"
+	"                auto: once all of the image is on this node, the device reads it without\n"
+	"                cairnd, and it stays in the store until detached (default: never)\n"
 	"  --refresh     ask the origin for the manifest, however fresh the stored one is\n";
 
 static const char detach_usage[] =
@@ -49,6 +52,7 @@ static const struct option options[] = {
 	{"device", required_argument, NULL, 'd'},
 	{"queues", required_argument, NULL, 'q'},
 	{"on-deadline", required_argument, NULL, 'o'},
+	{"promote", required_argument, NULL, 'p'},
 	{"help", no_argument, NULL, 'h'},
 	{NULL, 0, NULL, 0},
 };
@@ -71,6 +75,8 @@ static int wishes_take(const char *command, int opt, struct wishes *w)
 		return cli_queues_parse(command, optarg, &w->x.queues);
 	else if (opt == 'o')
 		return cli_on_deadline_parse(command, optarg, &w->x.on_deadline);
+	else if (opt == 'p')
+		return cli_promote_parse(command, optarg, &w->x.promote);
 	w->x.refresh = w->x.refresh || opt == 'r';
 	w->force = w->force || opt == 'f';
 	w->help = w->help || opt == 'h';
@@ -124,7 +130,7 @@ int cli_attach(int argc, char **argv)
 	struct wishes w;
 	struct err err = {0};
 	cJSON *reply;
-	int rc = wishes_parse(argc, argv, "nowrdq", "URL", &w);
+	int rc = wishes_parse(argc, argv, "nowrdqp", "URL", &w);
 
 	if (rc)
 		return rc;

@@ -28,6 +28,7 @@ static const char usage[] =
 	"  attach URL           make a block device of an image, print the device\n"
 	"  detach NAME          take it away (NAME, device or URL)\n"
 	"  export URL           serve an image over NBD, print the URI\n"
+	"  fetch NAME           bring all of an image to this node\n"
 	"  limit NAME RATE      bound what an image takes of its origin and of the store\n"
 	"  status               what is served, and from where its bytes came\n"
 	"  top                  what is read now: rates, latencies, hottest extents, streams\n"
@@ -51,10 +52,11 @@ static const struct {
 	const char *name;
 	int (*run)(int argc, char **argv);
 } commands[] = {
-	{"export", cli_export}, {"attach", cli_attach},	  {"detach", cli_detach},
-	{"mount", cli_mount},	{"umount", cli_umount},	  {"status", cli_status},
-	{"top", cli_top},	{"heat", cli_heat},	  {"tune", cli_tune},
-	{"limit", cli_limit},	{"upgrade", cli_upgrade}, {"image", cli_image},
+	{"export", cli_export}, {"attach", cli_attach}, {"detach", cli_detach},
+	{"mount", cli_mount},	{"umount", cli_umount}, {"status", cli_status},
+	{"top", cli_top},	{"heat", cli_heat},	{"tune", cli_tune},
+	{"limit", cli_limit},	{"fetch", cli_fetch},	{"upgrade", cli_upgrade},
+	{"image", cli_image},
 };
 
 int cli_fail(const char *command, const struct err *err)
@@ -136,6 +138,14 @@ int cli_on_deadline_parse(const char *command, const char *text, const char **ou
 	return 0;
 }
 
+int cli_promote_parse(const char *command, const char *text, const char **out)
+{
+	if (strcmp(text, "auto") != 0 && strcmp(text, "never") != 0)
+		return cli_usage_error(command, "--promote takes auto or never");
+	*out = text;
+	return 0;
+}
+
 static char *wish_print(const struct export_wish *w)
 {
 	cJSON *q = cJSON_CreateObject();
@@ -150,6 +160,8 @@ static char *wish_print(const struct export_wish *w)
 		cJSON_AddStringToObject(q, "device", w->device);
 	if (w->on_deadline)
 		cJSON_AddStringToObject(q, "on_deadline", w->on_deadline);
+	if (w->promote)
+		cJSON_AddStringToObject(q, "promote", w->promote);
 	if (w->queues)
 		cJSON_AddNumberToObject(q, "queues", w->queues);
 	if (w->refresh)

@@ -19,7 +19,7 @@
 
 static const char mount_usage[] =
 	"Usage: cairn mount URL DIR [--name NAME] [--fs TYPE] [--way WAY] [--device /dev/nbdN]\n"
-	"                       [--queues N] [--on-deadline POLICY] [--refresh]\n"
+	"                       [--queues N] [--on-deadline POLICY] [--promote WHEN] [--refresh]\n"
 	"Attach the image at URL and mount it on DIR: read-only, nosuid, nodev.\n"
 	"\n"
 	"  --name NAME   serve it as NAME (default: made from the URL)\n"
@@ -31,6 +31,9 @@ static const char mount_usage[] =
 	"                eio or wait: fail a read that no source answers in time, or wait until "
 	"one\n"
 	"                is back (default: [fill] on_deadline of the daemon)\n"
+	"  --promote WHEN\n"
+	"                auto: once all of the image is on this node, the device reads it without\n"
+	"                cairnd, and it stays in the store until detached (default: never)\n"
 	"  --refresh     ask the origin for the manifest, however fresh the stored one is\n";
 
 static const char umount_usage[] =
@@ -59,6 +62,8 @@ static int mount_take(const char *command, int opt, struct mount_wishes *w)
 		return cli_queues_parse(command, optarg, &w->x.queues);
 	else if (opt == 'o')
 		return cli_on_deadline_parse(command, optarg, &w->x.on_deadline);
+	else if (opt == 'p')
+		return cli_promote_parse(command, optarg, &w->x.promote);
 	else if (opt == 'r')
 		w->x.refresh = true;
 	else if (opt == 'h')
@@ -78,6 +83,7 @@ static int mount_parse_args(int argc, char **argv, struct mount_wishes *w)
 		{"queues", required_argument, NULL, 'q'},
 		{"refresh", no_argument, NULL, 'r'},
 		{"on-deadline", required_argument, NULL, 'o'},
+		{"promote", required_argument, NULL, 'p'},
 		{"help", no_argument, NULL, 'h'},
 		{NULL, 0, NULL, 0},
 	};

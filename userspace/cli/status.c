@@ -76,6 +76,13 @@ static void image_print(const cJSON *i, int name_width)
 	if (strcmp(cli_text(i, "on_deadline"), "wait") == 0)
 		printf("%-*s  on_deadline: wait; %.0f reads wait for their source\n", name_width,
 		       "", cli_number(i, "reads_waiting"));
+	if (cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(i, "fetching")))
+		printf("%-*s  being fetched whole\n", name_width, "");
+	if (cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(i, "promoted")))
+		printf("%-*s  promoted: the device reads the store's file by itself\n", name_width,
+		       "");
+	else if (cli_text(i, "promote_note")[0])
+		printf("%-*s  not promoted: %s\n", name_width, "", cli_text(i, "promote_note"));
 	if (cli_text(i, "last_error")[0])
 		printf("%-*s  last error: %s\n", name_width, "", cli_text(i, "last_error"));
 }

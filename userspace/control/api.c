@@ -17,6 +17,7 @@
 #include "origin/origin.h"
 #include "worker/adopt.h"
 #include "worker/privileged.h"
+#include "worker/promote.h"
 #include "worker/supervisor_seen.h"
 
 /* of 20 ms: until the closed connections of a helper are seen as closed */
@@ -58,6 +59,11 @@ static cJSON *export_json(const struct api *a, const struct export_info *e)
 	reply_add_u64(o, "store_limit", e->store_limit);
 	cJSON_AddBoolToObject(o, "keep", e->kept);
 	cJSON_AddStringToObject(o, "last_error", e->last_error);
+	cJSON_AddStringToObject(o, "promote", e->promote);
+	cJSON_AddBoolToObject(o, "promoted", e->promoted);
+	cJSON_AddStringToObject(o, "promote_note", e->promote_note);
+	cJSON_AddBoolToObject(o, "complete", e->complete);
+	cJSON_AddBoolToObject(o, "fetching", e->fetching);
 	return o;
 }
 
@@ -82,6 +88,7 @@ void api_totals(struct api *a, const struct export_info *e, size_t n, struct api
 	for (size_t i = 0; i < n; i++) {
 		totals_add(out, &e[i]);
 		out->connections += e[i].connections;
+		out->promoted += e[i].promoted;
 	}
 	out->exports = n;
 }
@@ -219,7 +226,7 @@ static void export_get(struct api *a, const char *key, struct api_reply *out)
 
 struct add_request {
 	const char *url, *name, *attach;
-	const char *on_deadline; /* NULL: not said */
+	const char *on_deadline, *promote; /* NULL: not said */
 	bool refresh;
 	int index;	 /* of the device wished, -1 = any */
 	uint32_t queues; /* 0 = as many as fit */
@@ -258,6 +265,7 @@ static int add_parse(const cJSON *json, struct add_request *q, struct err *err)
 	const cJSON *attach = cJSON_GetObjectItemCaseSensitive(json, "attach");
 	const cJSON *refresh = cJSON_GetObjectItemCaseSensitive(json, "refresh");
 	const cJSON *on_deadline = cJSON_GetObjectItemCaseSensitive(json, "on_deadline");
+	const cJSON *promote = cJSON_GetObjectItemCaseSensitive(json, "promote");
 
 	if (!cJSON_IsObject(json))
 		return err_set(err, -EINVAL, "the body must be a JSON object with \"url\"");
@@ -265,14 +273,16 @@ static int add_parse(const cJSON *json, struct add_request *q, struct err *err)
 	if (!q->url || !q->url[0])
 		return err_set(err, -EINVAL, "\"url\" must be the URL of an image");
 	if ((name && !cJSON_IsString(name)) || (attach && !cJSON_IsString(attach)) ||
-	    (refresh && !cJSON_IsBool(refresh)) || (on_deadline && !cJSON_IsString(on_deadline)))
+	    (refresh && !cJSON_IsBool(refresh)) || (on_deadline && !cJSON_IsString(on_deadline)) ||
+	    (promote && !cJSON_IsString(promote)))
 		return err_set(err, -EINVAL,
-			       "\"name\", \"attach\" and \"on_deadline\" must be text, "
-			       "\"refresh\" true or false");
+			       "\"name\", \"attach\", \"on_deadline\" and \"promote\" must be "
+			       "text, \"refresh\" true or false");
 	q->name = name ? name->valuestring : "";
 	q->attach = attach ? attach->valuestring : "none";
 	q->refresh = cJSON_IsTrue(refresh);
 	q->on_deadline = on_deadline ? on_deadline->valuestring : NULL;
+	q->promote = promote ? promote->valuestring : NULL;
 	if (strlen(q->name) > NBD_NAME_MAX)
 		return err_set(err, -ENAMETOOLONG, "\"name\" is longer than %d bytes",
 			       NBD_NAME_MAX);
@@ -312,6 +322,13 @@ static int attach_take(struct api *a, const struct privileged_device *d, struct 
 	return 0;
 }
 
+/* The device is promoted at once. */
+static bool may_promote(const struct add_request *q, const struct export_info *e)
+{
+	return q->promote && strcmp(q->promote, "auto") == 0 && strcmp(q->attach, "auto") == 0 &&
+	       e->verified && e->complete;
+}
+
 /* @note: why the first way was passed over, or "". */
 static int attach(struct api *a, const struct add_request *q, struct export_info *e,
 		  char note[SUPERVISOR_TEXT_LEN], struct err *err)
@@ -323,6 +340,7 @@ static int attach(struct api *a, const struct add_request *q, struct export_info
 				      .queues = q->queues,
 				      .index = q->index,
 				      .wait = e->waits,
+				      .promotable = may_promote(q, e),
 				      .serve = exports_adopt_early,
 				      .arg = a->exports};
 	int rc;
@@ -386,6 +404,8 @@ static void export_post(struct api *a, const char *body, struct api_reply *out)
 	} else if (e.device[0]) {
 		rc = device_check(&q, &e, &err);
 	}
+	if (!rc && q.promote)
+		rc = exports_set_promote(a->exports, e.name, q.promote, attached, &e, &err);
 	if (rc)
 		goto out;
 	o = export_json(a, &e);
@@ -449,6 +469,18 @@ static void export_delete(struct api *a, const char *key, bool force, struct api
 	reply_json(out, 200, export_json(a, &e));
 }
 
+/* {"fetch": BOOL} */
+static void fetch_patch(struct api *a, const char *key, bool on, struct api_reply *out)
+{
+	struct export_info e;
+	struct err err = {0};
+
+	if (exports_fetch(a->exports, key, on, &e, &err))
+		reply_err(out, &err);
+	else
+		reply_json(out, 200, export_json(a, &e));
+}
+
 /* A whole number of bytes where there is one. False: it is something else. */
 static bool bytes_take(const cJSON *json, const char *key, uint64_t *out, const uint64_t **said)
 {
@@ -461,10 +493,11 @@ static bool bytes_take(const cJSON *json, const char *key, uint64_t *out, const 
 	return true;
 }
 
-/* {"limit"?: N, "store_limit"?: N, "keep"?: bool} */
+/* {"limit"?: N, "store_limit"?: N, "keep"?: bool}, or {"fetch": bool} */
 static void export_patch(struct api *a, const char *key, const char *body, struct api_reply *out)
 {
 	cJSON *json = cJSON_Parse(body ? body : "");
+	const cJSON *fetch = cJSON_GetObjectItemCaseSensitive(json, "fetch");
 	const cJSON *keep = cJSON_GetObjectItemCaseSensitive(json, "keep");
 	struct export_policy p = {0};
 	struct export_info e;
@@ -473,6 +506,11 @@ static void export_patch(struct api *a, const char *key, const char *body, struc
 	bool kept = cJSON_IsTrue(keep);
 	int rc;
 
+	if (cJSON_IsBool(fetch)) {
+		fetch_patch(a, key, cJSON_IsTrue(fetch), out);
+		cJSON_Delete(json);
+		return;
+	}
 	p.keep = keep ? &kept : NULL;
 	if (!bytes_take(json, "limit", &limit, &p.limit) ||
 	    !bytes_take(json, "store_limit", &store_limit, &p.store_limit) ||

@@ -13,7 +13,7 @@
 struct api_totals {
 	uint64_t reads_local, reads_peer, reads_origin;
 	uint64_t bytes_local, bytes_peer, bytes_origin;
-	uint64_t read_errors, connections, exports;
+	uint64_t read_errors, connections, exports, promoted;
 };
 
 struct api {

@@ -3,14 +3,16 @@
  *
  *   POST   /v1/exports         {"url", "name"?, "attach"?: "none"|"auto"|WAY, "refresh"?: bool,
  *                               "device"?: "/dev/nbdN", "queues"?: 1..64,
- *                               "on_deadline"?: "eio"|"wait"}; the reply is the export,
+ *                               "on_deadline"?: "eio"|"wait",
+ *                               "promote"?: "auto"|"never"}; the reply is the export,
  *                               "newly_attached", and "passed_over": why "auto" did not take its
  *                               first way, "" when it did
  *   GET    /v1/exports          [export, ..]
  *   GET    /v1/exports/KEY      KEY: a name, URL or device, percent-encoded
  *   PATCH  /v1/exports/KEY      {"limit"?: bytes a second from the origin, 0 = none,
  *                               "store_limit"?: bytes of the store at most, 0 = any,
- *                               "keep"?: true = nothing of it is evicted}; the export
+ *                               "keep"?: true = nothing of it is evicted}, or
+ *                               {"fetch": bool}: bring all of it into the store; the export
  *   DELETE /v1/exports/KEY?force=1
  *                               detaches too
  *   GET    /v1/status

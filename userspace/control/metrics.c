@@ -109,6 +109,8 @@ void metrics_print(struct api *a, FILE *out)
 	store_print(&w, out);
 	single(out, "cairn_nbd_connections", "gauge", "Open NBD connections.", t.connections);
 	single(out, "cairn_images", "gauge", "Images exported.", t.exports);
+	single(out, "cairn_promoted_images", "gauge",
+	       "Images whose device reads the store's file without the worker.", t.promoted);
 	single(out, "cairn_worker_restarts_total", "counter",
 	       "Workers that died since cairnd started.", api_worker_restarts());
 	crashes_metrics(out);

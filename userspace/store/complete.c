@@ -38,14 +38,10 @@ bool object_is_complete(const struct object *o)
 	return true;
 }
 
-uint64_t object_blocks_ready(const struct object *o)
+bool object_has_all(const struct object *o)
 {
-	uint64_t n = 0;
-
-	for (uint64_t i = 0; i < o->extents; i++)
-		n += (uint64_t)__builtin_popcountll(
-			atomic_load_explicit(&o->ready[i], memory_order_relaxed));
-	return n;
+	return atomic_load(&o->stored_blocks) + atomic_load(&o->zero_blocks) >=
+	       (o->id.length + STORE_BLOCK - 1) / STORE_BLOCK;
 }
 
 /* The same number, another open file: readers of it go on. */

@@ -37,6 +37,16 @@ int object_dir_open(const struct object *o)
 	return fd < 0 ? -errno : fd;
 }
 
+int object_data_open(const struct object *o)
+{
+	char path[96];
+	int fd;
+
+	snprintf(path, sizeof(path), "%s/data", o->name);
+	fd = openat(o->store->objects_fd, path, O_RDONLY | O_CLOEXEC);
+	return fd < 0 ? -errno : fd;
+}
+
 static void close_file(int *fd)
 {
 	if (*fd >= 0)

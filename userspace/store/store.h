@@ -183,7 +183,7 @@ void object_usage(const struct object *o, uint64_t *stored, uint64_t *zero);
 
 /* Every block is ready. */
 bool object_is_complete(const struct object *o);
-uint64_t object_blocks_ready(const struct object *o);
+bool object_has_all(const struct object *o); /* the same by its counters, cheaply */
 
 /* Note durably that it is complete: all of it is ready from now on, after any stop, until the first
  * block goes. Waits for the disk. -EAGAIN: it is not complete, or no tree vouched for it. By
@@ -199,6 +199,9 @@ void object_release(struct object *o);
 
 /* -ENAMETOOLONG */
 int object_data_path(const struct object *o, char *out, size_t room);
+
+/* A descriptor of its own to read the data file by, the caller's; or a negative errno. */
+int object_data_open(const struct object *o);
 
 /* Small files by URL: whole or not at all. @limit bounds what is read. */
 int store_url_write(struct store *s, const char *url, const void *buf, size_t len);

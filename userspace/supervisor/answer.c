@@ -102,7 +102,9 @@ static void answer_attach(struct devices *d, const struct supervisor_request *q,
 				.queues = q->queues,
 				.index = q->index,
 				.revive = q->flags & SUPERVISOR_REVIVE,
-				.wait = q->flags & SUPERVISOR_WAIT};
+				.wait = q->flags & SUPERVISOR_WAIT,
+				.promotable = q->flags & SUPERVISOR_PROMOTABLE,
+				.release = q->flags & SUPERVISOR_RELEASE};
 	struct attachment *a = NULL;
 	struct err passed_over;
 
@@ -113,6 +115,7 @@ static void answer_attach(struct devices *d, const struct supervisor_request *q,
 	strncpy(r->way, a->way->name, sizeof(r->way) - 1);
 	text_put(r, passed_over.text);
 	r->value[0] = devices_missing(a);
+	r->value[1] = a->promoted.ino != 0;
 	answer_links(a, r, fds);
 }
 

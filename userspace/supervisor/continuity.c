@@ -199,7 +199,7 @@ static void links_take(struct continuity *c, struct devices *d, struct attachmen
 		if (ledger >= 0)
 			close(ledger);
 	}
-	if (a->nlinks < a->queues)
+	if (a->nlinks < a->queues && !a->promoted.ino)
 		a->dead = true;
 	if (c->channel >= 0) /* the worker has them */
 		a->fresh = 0;
@@ -218,6 +218,7 @@ static int device_restore(struct continuity *c, struct devices *d, const struct 
 			       .pid_started = s->helper.started,
 			       .generation = s->generation,
 			       .dead = s->dead,
+			       .promoted = {s->promoted.dev, s->promoted.ino},
 			       .owner = s->owner};
 	int rc;
 
@@ -279,6 +280,7 @@ static void device_describe(const struct attachment *a, struct state_device *s)
 	s->queues = a->queues;
 	s->generation = a->generation;
 	s->dead = a->dead;
+	s->promoted = (struct file_id){a->promoted.dev, a->promoted.ino};
 	s->owner = a->owner;
 	s->helper = a->pid ? (struct process){a->pid, a->pid_started} : (struct process){0};
 	s->nlinks = a->nlinks;

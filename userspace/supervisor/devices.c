@@ -30,6 +30,7 @@ void devices_settings(struct devices *d, const struct config *cfg)
 {
 	d->env.runtime_dir = cfg->runtime_dir;
 	d->env.nbd_socket = cfg->nbd_socket;
+	d->env.store_path = cfg->store_path;
 	d->env.deadline_s = (unsigned)((cfg->fill_deadline_ms + 999) / 1000);
 	d->env.queues = queues_default(cfg);
 }
@@ -115,6 +116,19 @@ static const char *way_wished(const struct device_wish *w)
 	return w->index >= 0 ? attach_kernel_nbd.name : "auto";
 }
 
+static int way_choose(const struct devices *d, const struct device_wish *w,
+		      const struct attach_way **out, struct err *passed_over, struct err *err)
+{
+	const char *wished = way_wished(w);
+
+	if (w->promotable && !w->queues && strcmp(wished, "auto") == 0 &&
+	    !attach_nbdfuse.available(&d->env, NULL)) {
+		*out = &attach_nbdfuse;
+		return 0;
+	}
+	return attach_choose(&d->env, wished, out, passed_over, err);
+}
+
 static void identity_of(const struct device_wish *w, char out[ATTACH_IDENTITY_LEN])
 {
 	if (w->identity[0])
@@ -171,7 +185,7 @@ static int attach_new(struct devices *d, const struct device_wish *w, struct att
 {
 	const struct attach_way *way;
 	struct attachment *a;
-	int rc = attach_choose(&d->env, way_wished(w), &way, passed_over, err);
+	int rc = way_choose(d, w, &way, passed_over, err);
 
 	if (rc)
 		return rc;
@@ -198,7 +212,7 @@ static int attach_new(struct devices *d, const struct device_wish *w, struct att
 
 uint32_t devices_missing(const struct attachment *a)
 {
-	uint32_t all = a->queues ? a->queues : 1;
+	uint32_t all = a->promoted.ino ? 0 : a->queues ? a->queues : 1;
 
 	return a->nlinks < all ? all - a->nlinks : 0;
 }
@@ -211,6 +225,8 @@ static int attach_again(struct devices *d, struct attachment *a, const struct de
 
 	if (rc)
 		return rc;
+	if (a->promoted.ino)
+		return w->release ? revive(d, a, err) : 0;
 	attach_kernel_look(d->env.kernel, a);
 	if (!a->dead || a->fresh)
 		return 0;
@@ -273,6 +289,27 @@ void devices_worker_died(struct devices *d)
 		d->list[i].fresh = d->list[i].nlinks;
 		d->list[i].given_up = false;
 	}
+}
+
+int devices_promote(struct devices *d, const char *name, int fd, struct err *err)
+{
+	struct attachment *a = find(d, name);
+	int rc;
+
+	if (!a)
+		return err_set(err, -ENOENT, "no device is attached to export '%s'", name);
+	if (a->promoted.ino)
+		return 0;
+	if (!a->way->promote)
+		return err_set(err, -ENOTSUP,
+			       "%s can't be promoted: the kernel changes nothing under a device of "
+			       "its own NBD client",
+			       a->device);
+	rc = a->way->promote(&d->env, a, fd, err);
+	if (!rc)
+		log_info("attach", "promoted: the store's file is read without the worker",
+			 "device=%s export=%s", a->device, a->name);
+	return rc;
 }
 
 int devices_read_ahead(struct devices *d, const char *name, uint64_t kb, uint64_t *now,

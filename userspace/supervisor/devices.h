@@ -27,6 +27,8 @@ struct device_wish {
 	int index;	 /* -1 = any */
 	bool revive;	 /* only one that stands already */
 	bool wait;	 /* for its source, however long */
+	bool promotable; /* rather by a way whose devices can be promoted, if it may be any */
+	bool release;	 /* with revive: one that is promoted reads from the worker again */
 };
 
 /* Strings stay the configuration's. Whoever answers a worker sets d->env's asker. */
@@ -60,6 +62,10 @@ int devices_add(struct devices *d, const struct attachment *a, struct err *err);
 
 /* The device on the export, by the name of either, or NULL. */
 const struct attachment *devices_find(struct devices *d, const char *name);
+
+/* The device reads @fd, the caller's, instead of from the worker (nbd/attach.h). -ENOENT; -ENOTSUP.
+ */
+int devices_promote(struct devices *d, const char *name, int fd, struct err *err);
 
 /* The next worker has to get all connections: readers wait for it. */
 void devices_worker_died(struct devices *d);

@@ -135,6 +135,8 @@ static int values_check(const struct supervisor_request *q, struct err *err)
 		       q->value[0] % BLOCK == 0;
 	else if (q->op == SUPERVISOR_WATCH)
 		good = good && length_is_good(q->value[0]);
+	else if (q->op == SUPERVISOR_PROMOTE)
+		good = good && q->nfds == 1;
 	else if (q->op == SUPERVISOR_READ_AHEAD)
 		good = good && (q->value[0] == UINT64_MAX || q->value[0] <= GUARD_READ_AHEAD_KB);
 	return good ? 0

@@ -73,6 +73,8 @@ static void device_put(cJSON *list, const struct state_device *d)
 	cJSON_AddBoolToObject(o, "dead", d->dead);
 	cJSON_AddNumberToObject(o, "owner", d->owner);
 	process_put(o, "helper", &d->helper);
+	if (d->promoted.ino)
+		id_put(o, "promoted", d->promoted);
 	links = cJSON_AddArrayToObject(o, "links");
 	ledgers = cJSON_AddArrayToObject(o, "ledgers");
 	for (uint32_t i = 0; i < d->nlinks; i++) {
@@ -233,6 +235,8 @@ static bool device_take(const cJSON *o, struct state_device *d)
 	    !int_take(o, "owner", 0, &d->owner) || !process_take(o, "helper", &d->helper) ||
 	    !ids_take(o, "links", d->links, &d->nlinks) ||
 	    !ids_take(o, "ledgers", d->ledgers, &nledgers))
+		return false;
+	if (cJSON_HasObjectItem(o, "promoted") && !id_take(o, "promoted", &d->promoted))
 		return false;
 	d->size = (uint64_t)size;
 	d->dead = cJSON_IsTrue(dead);

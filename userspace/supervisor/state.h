@@ -41,6 +41,7 @@ struct state_device {
 	bool dead;
 	pid_t owner;
 	struct process helper;
+	struct file_id promoted; /* the file that it shows; a cairnd that knew none wrote none */
 	uint32_t nlinks;
 	struct file_id links[ATTACH_LINKS_MAX], ledgers[ATTACH_LINKS_MAX];
 };

@@ -162,6 +162,9 @@ static bool answer(struct supervisor *s, const struct supervisor_request *q,
 		upgrade_tell(s, r);
 	} else if (q->op == SUPERVISOR_UPGRADE) {
 		return upgrade_ask(s, q->id, r);
+	} else if (q->op == SUPERVISOR_PROMOTE) {
+		if (devices_promote(&s->devices, q->name, with->fd[0], &refused))
+			answer_error(r, &refused);
 	} else if ((q->op == SUPERVISOR_OBSERVER || q->op == SUPERVISOR_WATCH) &&
 		   observer_open(s, &refused)) {
 		answer_error(r, &refused);

@@ -14,6 +14,7 @@
 #include "worker/exports_impl.h"
 #include "worker/privileged.h"
 #include "worker/links_kept.h"
+#include "worker/promote.h"
 
 #define RETRIES	  60 /* of a second each, while the supervisor is busy or the kernel is slow */
 #define GATHER_MS 20 /* connections of one device end together */
@@ -111,7 +112,11 @@ static int revive(struct adopter *a, const char *name, uint32_t *missing, struct
 		return rc;
 	d.identity = e.digest;
 	d.len = export_device_len(&e);
+	pthread_mutex_lock(&a->exports->promoting);
 	rc = privileged_attach(a->supervisor_fd, &d, err);
+	if (!rc)
+		exports_note_promoted(a->exports, name, d.promoted);
+	pthread_mutex_unlock(&a->exports->promoting);
 	if (rc)
 		return rc;
 	*missing = d.missing;

@@ -101,6 +101,11 @@ void exports_tell(struct volume *v, struct export_info *out)
 	out->kept = v->keeps;
 	out->waits = atomic_load(&v->waits);
 	out->patient = atomic_load(&v->patient);
+	snprintf(out->promote, sizeof(out->promote), "%s", v->promote[0] ? v->promote : "never");
+	snprintf(out->promote_note, sizeof(out->promote_note), "%s", v->promote_note);
+	out->promoted = v->promoted;
+	out->fetching = atomic_load(&v->fetching);
+	out->complete = object_has_all(v->source->data.object);
 	pthread_mutex_lock(&v->lock);
 	snprintf(out->last_error, sizeof(out->last_error), "%s", v->last_error);
 	pthread_mutex_unlock(&v->lock);
@@ -242,6 +247,8 @@ int exports_set_device(struct exports *x, const char *name, const char *device, 
 		exports_save(x);
 	}
 	pthread_mutex_unlock(&x->lock);
+	if (!device[0])
+		promotion_end(x, name);
 	if (slot >= 0 && !device[0])
 		view_remove(x->view, slot);
 	if (v && device[0])
@@ -423,6 +430,7 @@ int exports_init(struct exports *x, const struct config *cfg, struct fill *fill,
 {
 	memset(x, 0, sizeof(*x));
 	pthread_mutex_init(&x->lock, NULL);
+	pthread_mutex_init(&x->promoting, NULL);
 	x->cfg = cfg;
 	x->fill = fill;
 	x->roster_fd = roster_fd;
@@ -442,4 +450,5 @@ void exports_fini(struct exports *x)
 	reopening_free(x->reopening);
 	opener_free(&x->opener);
 	pthread_mutex_destroy(&x->lock);
+	pthread_mutex_destroy(&x->promoting);
 }

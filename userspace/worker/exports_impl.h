@@ -24,6 +24,8 @@ struct exports {
 	struct nbd_directory directory;
 	struct nbd_server *server;   /* set once it runs */
 	struct view *view;	     /* the worker's; may be NULL */
+	struct promoter *promoter;   /* set once it runs */
+	pthread_mutex_t promoting;   /* what is promoted and released changes under it */
 	struct reopening *reopening; /* of the roster, not open yet; NULL = none */
 	int roster_fd;
 	struct slots_last roster_last;
@@ -59,6 +61,9 @@ void exports_fini(struct exports *x); /* no reader is left */
 void exports_digest(const struct volume *v, char out[8 + 2 * SHA256_LEN]);
 /* Under the lock. */
 void exports_tell(struct volume *v, struct export_info *out);
+
+/* promote.c: the device is gone, or reads from us again. Not under the lock. */
+void promotion_end(struct exports *x, const char *name);
 
 /* exports_policy.c */
 /* As the roster says: not checked again, not saved. */

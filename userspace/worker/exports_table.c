@@ -107,7 +107,9 @@ static const char *text_of(struct volume *v)
 	struct roster_entry e = {.length = v->source->length,
 				 .limit = share_rate(v->share),
 				 .store = v->store_limit,
-				 .keep = v->keeps};
+				 .keep = v->keeps,
+				 .promoted = v->promoted,
+				 .fetch = atomic_load(&v->fetching)};
 
 	if (v->roster_text)
 		return v->roster_text;
@@ -118,6 +120,7 @@ static const char *text_of(struct volume *v)
 	snprintf(e.etag, sizeof(e.etag), "%s", v->source->etag);
 	exports_digest(v, e.digest);
 	snprintf(e.on_deadline, sizeof(e.on_deadline), "%s", v->on_deadline);
+	snprintf(e.promote, sizeof(e.promote), "%s", v->promote);
 	v->roster_text = roster_text(&e);
 	return v->roster_text;
 }

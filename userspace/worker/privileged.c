@@ -115,8 +115,13 @@ static int reply_last(int fd, uint32_t id, const struct privileged_device *d,
 	return rc;
 }
 
-/* With the client's connection where the supervisor wants to see it. */
-static ssize_t request_send(int fd, struct supervisor_request *q)
+static bool wants_client(uint32_t op)
+{
+	return op == SUPERVISOR_ATTACH || op == SUPERVISOR_DETACH || op == SUPERVISOR_UPGRADE;
+}
+
+/* With a descriptor: @with, or the client's connection where the supervisor wants to see it. */
+static ssize_t request_send(int fd, struct supervisor_request *q, int with)
 {
 	union {
 		struct cmsghdr header;
@@ -125,22 +130,24 @@ static ssize_t request_send(int fd, struct supervisor_request *q)
 	struct iovec iov = {.iov_base = q, .iov_len = sizeof(*q)};
 	struct msghdr m = {.msg_iov = &iov, .msg_iovlen = 1};
 
-	if (client >= 0 && (q->op == SUPERVISOR_ATTACH || q->op == SUPERVISOR_DETACH ||
-			    q->op == SUPERVISOR_UPGRADE)) {
+	if (with < 0 && wants_client(q->op))
+		with = client;
+	if (with >= 0) {
 		q->nfds = 1;
 		m.msg_control = &control;
 		m.msg_controllen = sizeof(control);
 		control.header.cmsg_level = SOL_SOCKET;
 		control.header.cmsg_type = SCM_RIGHTS;
 		control.header.cmsg_len = CMSG_LEN(sizeof(int));
-		memcpy(CMSG_DATA(&control.header), &client, sizeof(int));
+		memcpy(CMSG_DATA(&control.header), &with, sizeof(int));
 	}
 	return sendmsg(fd, &m, MSG_NOSIGNAL);
 }
 
 /* @fds (SUPERVISOR_FDS_MAX) may be NULL where the reply brings none, @d for all but an attach. */
-static int ask_for(int fd, struct supervisor_request *q, const struct privileged_device *d,
-		   struct supervisor_reply *reply, int *fds, struct err *err)
+static int ask_with(int fd, struct supervisor_request *q, int with,
+		    const struct privileged_device *d, struct supervisor_reply *reply, int *fds,
+		    struct err *err)
 {
 	int scratch[SUPERVISOR_FDS_MAX], rc = 0;
 
@@ -148,7 +155,7 @@ static int ask_for(int fd, struct supervisor_request *q, const struct privileged
 	q->version = SUPERVISOR_VERSION;
 	pthread_mutex_lock(&lock);
 	q->id = ++last_id;
-	if (request_send(fd, q) != (ssize_t)sizeof(*q))
+	if (request_send(fd, q, with) != (ssize_t)sizeof(*q))
 		rc = -errno;
 	else
 		rc = reply_last(fd, q->id, d, reply, fds ? fds : scratch);
@@ -167,6 +174,12 @@ static int ask_for(int fd, struct supervisor_request *q, const struct privileged
 	if (reply->code)
 		return err_set(err, reply->code, "%s", reply->text);
 	return 0;
+}
+
+static int ask_for(int fd, struct supervisor_request *q, const struct privileged_device *d,
+		   struct supervisor_reply *reply, int *fds, struct err *err)
+{
+	return ask_with(fd, q, -1, d, reply, fds, err);
 }
 
 static int ask(int fd, struct supervisor_request *q, struct supervisor_reply *reply, int *fds,
@@ -188,7 +201,9 @@ int privileged_attach(int fd, struct privileged_device *d, struct err *err)
 {
 	struct supervisor_request q = {.op = SUPERVISOR_ATTACH,
 				       .flags = (d->revive ? SUPERVISOR_REVIVE : 0) |
-						(d->wait ? SUPERVISOR_WAIT : 0),
+						(d->wait ? SUPERVISOR_WAIT : 0) |
+						(d->promotable ? SUPERVISOR_PROMOTABLE : 0) |
+						(d->release ? SUPERVISOR_RELEASE : 0),
 				       .queues = d->queues,
 				       .index = d->index,
 				       .value = {d->len}};
@@ -213,10 +228,20 @@ int privileged_attach(int fd, struct privileged_device *d, struct err *err)
 	}
 	links_take(&reply, fds, &d->links);
 	d->missing = (uint32_t)reply.value[0];
+	d->promoted = reply.value[1];
 	memcpy(d->device, reply.device, sizeof(reply.device));
 	memcpy(d->way_used, reply.way, sizeof(reply.way));
 	memcpy(d->passed_over, reply.text, sizeof(reply.text));
 	return 0;
+}
+
+int privileged_promote(int fd, const char *export_name, int data_fd, struct err *err)
+{
+	struct supervisor_request q = {.op = SUPERVISOR_PROMOTE};
+	struct supervisor_reply reply;
+	int rc = name_put(&q, export_name, err);
+
+	return rc ? rc : ask_with(fd, &q, data_fd, NULL, &reply, NULL, err);
 }
 
 int privileged_detach(int fd, const char *export_name, bool force, struct err *err)

@@ -30,6 +30,8 @@ struct privileged_device {
 	uint32_t queues;      /* 0 = as the supervisor sees fit */
 	int32_t index;	      /* of the device wanted, -1 = any */
 	bool wait;	      /* its reads may take as long as their source is away */
+	bool promotable;      /* "auto" had rather a way whose devices can be promoted */
+	bool release;	      /* with revive: one that is promoted reads from us again */
 	bool revive;	      /* only one that stands: connections that this worker has not got, or
 			       * the dead ones anew */
 	/* Takes connections that have to be served before the answer comes. Asks the supervisor for
@@ -42,6 +44,7 @@ struct privileged_device {
 	char passed_over[SUPERVISOR_TEXT_LEN]; /* why "auto" did not take its first way, or "" */
 	struct privileged_links links;	       /* none when the worker has them all */
 	uint32_t missing;		       /* connections that are dead: ask again */
+	bool promoted;			       /* it reads the store's file, and has none */
 };
 
 /* What this thread asks from here on it asks for @client_fd, a connection from the control socket:
@@ -52,6 +55,10 @@ void privileged_ask_for(int client_fd);
  * connections died gets new ones. -ENOTSUP: the way cannot work here, and the text says what it
  * lacks; -EBUSY: the device wanted is another's. */
 int privileged_attach(int fd, struct privileged_device *d, struct err *err);
+
+/* Have the export's device read @data_fd, the complete image, by itself. -ENOENT; -ENOTSUP: it
+ * can't. -ETIMEDOUT, -EPIPE, -ECONNRESET: it may do so already, or yet. */
+int privileged_promote(int fd, const char *export_name, int data_fd, struct err *err);
 
 /* Take it away. -EBUSY: mounted or open (the text says by whom), unless @force. -ENOENT. */
 int privileged_detach(int fd, const char *export_name, bool force, struct err *err);

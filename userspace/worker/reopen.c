@@ -133,6 +133,11 @@ static void entry_note(struct exports *x, struct volume *v, const struct roster_
 	exports_apply_policy(x, v, e);
 	snprintf(v->device, sizeof(v->device), "%s", e->device);
 	snprintf(v->way, sizeof(v->way), "%s", e->way);
+	snprintf(v->promote, sizeof(v->promote), "%s", e->promote);
+	v->promoted = e->promoted;
+	if (v->promoted)
+		object_promoted(v->source->data.object);
+	atomic_store(&v->fetching, e->fetch);
 	exports_changed(v);
 }
 

@@ -33,6 +33,9 @@ char *roster_text(const struct roster_entry *e)
 	    cJSON_AddNumberToObject(o, "limit", (double)e->limit) &&
 	    cJSON_AddNumberToObject(o, "store", (double)e->store) &&
 	    cJSON_AddBoolToObject(o, "keep", e->keep) &&
+	    cJSON_AddStringToObject(o, "promote", e->promote) &&
+	    cJSON_AddBoolToObject(o, "promoted", e->promoted) &&
+	    cJSON_AddBoolToObject(o, "fetch", e->fetch) &&
 	    cJSON_AddStringToObject(o, "digest", e->digest) &&
 	    cJSON_AddStringToObject(o, "etag", e->etag) && length_put(o, e->length))
 		json = cJSON_PrintUnformatted(o);
@@ -105,12 +108,15 @@ static bool entry_take(const cJSON *o, struct roster_entry *e)
 	char length[24];
 
 	if (!string_take_if(o, "length", length, sizeof(length)) ||
-	    !string_take_if(o, "on_deadline", e->on_deadline, sizeof(e->on_deadline)))
+	    !string_take_if(o, "on_deadline", e->on_deadline, sizeof(e->on_deadline)) ||
+	    !string_take_if(o, "promote", e->promote, sizeof(e->promote)))
 		return false;
 	e->length = strtoull(length, NULL, 10);
 	e->limit = number_take_if(o, "limit");
 	e->store = number_take_if(o, "store");
 	e->keep = cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(o, "keep"));
+	e->promoted = cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(o, "promoted"));
+	e->fetch = cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(o, "fetch"));
 	return string_take(o, "url", e->url, sizeof(e->url)) &&
 	       string_take(o, "name", e->name, sizeof(e->name)) &&
 	       string_take(o, "device", e->device, sizeof(e->device)) &&

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The exports that stand, kept in a file of the supervisor's so that the next worker reopens them:
- * JSON [{url, name, device, way, digest, etag, length, on_deadline, limit,
- * store, keep}] in base/slots.h, for the writer may be killed at any instruction.
+ * JSON [{url, name, device, way, digest, etag, length, on_deadline, limit, store, keep, promote,
+ * promoted, fetch}] in base/slots.h, for the writer may be killed at any instruction.
  */
 #ifndef WORKER_ROSTER_H
 #define WORKER_ROSTER_H
@@ -26,6 +26,9 @@ struct roster_entry {
 	uint64_t limit;	     /* bytes a second from the origin; 0 = none */
 	uint64_t store;	     /* bytes of the store at most; 0 = any */
 	bool keep;	     /* its blocks are not evicted */
+	char promote[16];    /* "auto", "never" or "" */
+	bool promoted;	     /* its device reads the store's file by itself */
+	bool fetch;	     /* all of it is wanted in the store */
 };
 
 /* An entry as it stands in the roster, fresh (the caller frees); NULL without memory. Whoever has

@@ -108,6 +108,19 @@ static void prefetch(struct volume *v, uint64_t from, uint64_t to)
 	}
 }
 
+bool volume_fetch(struct volume *v, uint64_t *at, uint32_t most)
+{
+	uint64_t len = v->source->data.object->id.length;
+
+	while (*at < len && atomic_load(&v->prefetches) < most) {
+		uint64_t end = *at + STORE_EXTENT < len ? *at + STORE_EXTENT : len;
+
+		prefetch(v, *at, end);
+		*at = end;
+	}
+	return *at >= len;
+}
+
 static void note_stream(struct volume *v, uint64_t off, uint32_t len, bool missed)
 {
 	uint64_t from = 0, to = 0, wake = 0;

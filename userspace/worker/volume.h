@@ -50,7 +50,14 @@ struct volume {
 	char url[4096]; /* as asked for, with secrets: never shown */
 	char shown_url[4096];
 	char device[64], way[32];
-	char on_deadline[8];  /* as asked for: "eio", "wait", or "" = the daemon's */
+	char on_deadline[8]; /* as asked for: "eio", "wait", or "" = the daemon's */
+	/* worker/promote.h */
+	char promote[16];	/* "auto", "never" or "" = never */
+	char promote_note[200]; /* why it is not, where it might be */
+	bool promoted;
+	_Atomic bool fetching;
+	unsigned fetch_passes;
+	uint64_t fetch_at;    /* bytes */
 	int slot;	      /* of the device in the view; negative = not watched */
 	uint64_t store_limit; /* bytes its object may have; 0 = any */
 	bool keeps;	      /* holds an object_keep() */
@@ -70,6 +77,10 @@ void volume_set_keep(struct volume *v, bool keep);
 
 struct volume *volume_ref(struct volume *v);
 void volume_unref(struct volume *v);
+
+/* Ask for what the store lacks, from *@at on, while fewer than @most extents are on their way.
+ * True: all of it was asked for. */
+bool volume_fetch(struct volume *v, uint64_t *at, uint32_t most);
 
 struct volume_counters {
 	uint64_t reads_local, reads_origin, bytes_local, bytes_origin, errors, deadlines;

@@ -22,6 +22,7 @@
 #include "worker/adopt.h"
 #include "worker/exports_impl.h"
 #include "worker/privileged.h"
+#include "worker/promote.h"
 #include "worker/rejoin.h"
 #include "worker/reopen.h"
 #include "worker/sandbox.h"
@@ -42,6 +43,7 @@ struct worker {
 	struct nbd_server *server;
 	struct control *control;
 	struct rejoin *rejoin;
+	struct promoter *promoter;
 };
 
 /* Objects, clients and origins each hold descriptors; take what the system allows. */
@@ -219,6 +221,9 @@ static int worker_start(struct worker *w, struct err *err)
 	w->tuner = tuner_new(w->view, w->fds->supervisor, store_path(w->store));
 	if (!w->tuner)
 		return err_set(err, -ENOMEM, "out of memory");
+	rc = promoter_start(&w->exports, w->fds->supervisor, &w->promoter, err);
+	if (rc)
+		return rc;
 	rc = control_start(w->fds->control_listen, w->cfg->metrics_listen, &w->exports, w->tuner,
 			   w->fds->supervisor, w->cfg->nbd_socket, &w->control, err);
 	if (!rc)
@@ -245,6 +250,7 @@ static void worker_stop(struct worker *w)
 		fill_cancel(w->fill); /* an origin that is silent must not hold up the stop */
 	if (w->control)
 		control_stop(w->control);
+	promoter_stop(w->promoter);
 	tuner_free(w->tuner);
 	view_stop(w->view);
 	if (w->server)
