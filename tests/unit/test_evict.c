@@ -138,9 +138,11 @@ static void an_extent_that_is_being_read_goes_last(void **state)
 	uint64_t extent;
 
 	store_some(b, 0, 20);
-	for (uint64_t i = 0; i < 20; i++)
-		evict_touch(&b->evict, &b->set[0], i); /* ticks are short: 19 is of the last */
-	b->evict.now--;
+	b->evict.tick_reads = 100;
+	for (uint64_t i = 0; i < 19; i++)
+		evict_touch(&b->evict, &b->set[0], i, true);
+	b->evict.now++;
+	evict_touch(&b->evict, &b->set[0], 19, true);
 	for (int i = 0; i < 19; i++) {
 		assert_int_equal(evict_one(b, -1, &extent), 0);
 		assert_int_not_equal(extent, 19);
@@ -149,16 +151,61 @@ static void an_extent_that_is_being_read_goes_last(void **state)
 	assert_int_equal(extent, 19);
 }
 
+static void what_was_brought_ahead_of_need_has_a_while_and_then_goes_first(void **state)
+{
+	struct bed *b = *state;
+	uint64_t extent;
+
+	b->evict.now = 100;
+	store_some(b, 0, 20); /* nobody read them */
+	b->evict.now = 102;
+	for (uint64_t i = 0; i < 5; i++) {
+		evict_touch(&b->evict, &b->set[1], i, false);
+		store_one(b, 1, i);
+	}
+	b->evict.now = 105;
+	for (int i = 0; i < 5; i++)
+		assert_int_equal(evict_one(b, -1, &extent), 1);
+	for (uint64_t i = 0; i < 5; i++) {
+		evict_touch(&b->evict, &b->set[1], i, false);
+		store_one(b, 1, i);
+	}
+	evict_touch(&b->evict, &b->set[0], 7, true); /* now it is like any other */
+	b->evict.now = 110;
+	for (int i = 0; i < 19; i++) {
+		assert_int_equal(evict_one(b, -1, &extent), 0);
+		assert_int_not_equal(extent, 7);
+	}
+}
+
+static void only_hits_after_the_first_read_count_as_read_again(void **state)
+{
+	uint64_t use = use_brought(0, 10) | USE_PLACE;
+
+	(void)state;
+	use = use_read(use, 11, true);
+	assert_int_equal(use_again(use), 0);
+	use = use_read(use, 12, false);
+	assert_int_equal(use_again(use), 0);
+	use = use_read(use, 13, true);
+	assert_int_equal(use_again(use), 1);
+	for (uint32_t i = 0; i < 20; i++)
+		use = use_read(use, 14 + i, true);
+	assert_int_equal(use_again(use), USE_AGAIN_MAX);
+	assert_int_equal(use_place(use), 1);
+	assert_in_range(use_often(use, 33), 22 * USE_READ, 23 * USE_READ);
+}
+
 static void a_second_touch_in_a_tick_is_free(void **state)
 {
 	struct bed *b = *state;
 	uint64_t use;
 
 	b->evict.tick_reads = 100;
-	evict_touch(&b->evict, &b->set[0], 3);
+	evict_touch(&b->evict, &b->set[0], 3, true);
 	use = b->use[0][3];
 	for (int i = 0; i < 1000; i++)
-		evict_touch(&b->evict, &b->set[0], 3);
+		evict_touch(&b->evict, &b->set[0], 3, true);
 	assert_int_equal(b->use[0][3], use);
 	assert_int_equal(b->evict.noted, 1);
 	assert_int_equal(b->evict.head, 1);
@@ -170,7 +217,7 @@ static void a_frequency_halves_and_has_a_limit(void **state)
 
 	(void)state;
 	for (int i = 0; i < 10000; i++)
-		use = use_read(use, 1);
+		use = use_read(use, 1, true);
 	assert_int_equal(use_often(use, 1), 0xffff);
 	assert_int_equal(use_often(use, 1 + USE_HALF_LIFE), 0x7fff);
 	assert_in_range(use_often(use, 1 + USE_HALF_LIFE / 2), 0xbf00, 0xc000);
@@ -179,12 +226,12 @@ static void a_frequency_halves_and_has_a_limit(void **state)
 
 static void the_tick_may_wrap(void **state)
 {
-	uint64_t use = use_read(0, USE_TICKS);
+	uint64_t use = use_read(0, USE_TICKS, true);
 
 	(void)state;
 	assert_int_equal(use_age(use, USE_TICKS + 3U), 3);
 	assert_true(use_worth(EVICT_RECENT, use, USE_TICKS + 3U) <
-		    use_worth(EVICT_RECENT, use_read(0, USE_TICKS + 2U), USE_TICKS + 3U));
+		    use_worth(EVICT_RECENT, use_read(0, USE_TICKS + 2U, true), USE_TICKS + 3U));
 }
 
 /* What each expert lets go first, of an old hot extent, an old cold one and a newcomer. */
@@ -195,9 +242,9 @@ static void experts_differ(void **state)
 
 	(void)state;
 	for (uint32_t t = 1; t < 50; t++)
-		hot = use_read(hot, t);
-	cold = use_read(use_read(cold, 60), 61);
-	newcomer = use_read(0, 99) | USE_PLACE;
+		hot = use_read(hot, t, true);
+	cold = use_read(use_read(cold, 60, true), 61, true);
+	newcomer = use_read(0, 99, true) | USE_PLACE;
 	assert_true(use_worth(EVICT_RECENT, hot, now) < use_worth(EVICT_RECENT, cold, now));
 	assert_true(use_worth(EVICT_RECENT, cold, now) < use_worth(EVICT_RECENT, newcomer, now));
 	assert_true(use_worth(EVICT_OFTEN, newcomer, now) < use_worth(EVICT_OFTEN, cold, now));
@@ -210,7 +257,7 @@ static void experts_differ(void **state)
 static void shadow_round(struct evict_shadows *s, const uint64_t *names, uint32_t n, uint32_t *now)
 {
 	for (uint32_t i = 0; i < n; i++, ++*now)
-		shadows_read(s, names[i], use_read(0, *now), *now);
+		shadows_read(s, names[i], use_read(0, *now, true), *now);
 }
 
 static void a_cycle_that_does_not_fit_is_for_those_who_keep(void **state)
@@ -258,6 +305,8 @@ int main(void)
 		T(of_one_set_alone_when_asked),
 		T(a_victim_that_was_not_evicted_is_found_again),
 		T(an_extent_that_is_being_read_goes_last),
+		T(what_was_brought_ahead_of_need_has_a_while_and_then_goes_first),
+		T(only_hits_after_the_first_read_count_as_read_again),
 		T(a_second_touch_in_a_tick_is_free),
 		T(a_frequency_halves_and_has_a_limit),
 		T(the_tick_may_wrap),

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #define NEWCOMERS_DRAWN 16
+#define READ_JUST_NOW	2	     /* ticks */
 #define BEING_READ	(1ULL << 62) /* the reads of one pass over it are not done */
 
 /* The best victim so far. */
@@ -35,7 +36,7 @@ void evict_init(struct evict *e)
 {
 	memset(e, 0, sizeof(*e));
 	atomic_store(&e->now, 1);
-	atomic_store(&e->tick_reads, 1);
+	atomic_store(&e->tick_reads, EVICT_TICK_MIN);
 	shadows_init(&e->shadows);
 }
 
@@ -68,7 +69,9 @@ static void measure(struct evict *e)
 	uint64_t tick = e->nlisted / EVICT_TICKS_HELD;
 	uint32_t sample = 0, was = atomic_load(&e->sample);
 
-	atomic_store_explicit(&e->tick_reads, tick ? (uint32_t)tick : 1, memory_order_relaxed);
+	if (tick < EVICT_TICK_MIN)
+		tick = EVICT_TICK_MIN;
+	atomic_store_explicit(&e->tick_reads, (uint32_t)tick, memory_order_relaxed);
 	while (e->nlisted >> sample > SHADOW_ROOM)
 		sample++;
 	if (sample < was && e->nlisted >> sample > SHADOW_ROOM / 2 + SHADOW_ROOM / 4)
@@ -77,15 +80,26 @@ static void measure(struct evict *e)
 	shadows_resize(&e->shadows, (uint32_t)(e->nlisted >> sample), sample != was);
 }
 
-/* Change the word's upper part, which only the lock's holder does; readers change the lower one. */
-static void place_set(struct evict_set *set, uint64_t extent, uint64_t place, uint64_t again)
+/* The word's upper part changes under the lock only, but for what readers do to it meanwhile. */
+static void place_move(struct evict_set *set, uint64_t extent, uint64_t place)
 {
 	uint64_t use = atomic_load(&set->use[extent]);
 
-	while (!atomic_compare_exchange_weak(
-		&set->use[extent], &use,
-		(use & (USE_AGAIN * (again ? USE_AGAIN_MAX + 1 : 1) - 1)) | place * USE_PLACE))
+	while (!atomic_compare_exchange_weak(&set->use[extent], &use,
+					     (use & (USE_PLACE - 1)) | place * USE_PLACE))
 		;
+}
+
+/* @place 0: it is not stored any more. */
+static void place_set(struct evict *e, struct evict_set *set, uint64_t extent, uint64_t place)
+{
+	uint64_t use = atomic_load(&set->use[extent]), want;
+	uint32_t now = atomic_load(&e->now);
+
+	do {
+		want = place && use_age(use, now) > READ_JUST_NOW ? use_brought(use, now)
+								  : use & (USE_AGAIN - 1);
+	} while (!atomic_compare_exchange_weak(&set->use[extent], &use, want | place * USE_PLACE));
 }
 
 void evict_stored(struct evict *e, struct evict_set *set, uint64_t extent)
@@ -102,7 +116,7 @@ void evict_stored(struct evict *e, struct evict_set *set, uint64_t extent)
 		set->cap = cap;
 	}
 	set->listed[set->nlisted++] = (uint32_t)extent;
-	place_set(set, extent, set->nlisted, 0);
+	place_set(e, set, extent, set->nlisted);
 	e->newcomer[e->nnewcomers++ % EVICT_NEWCOMERS] = name_of(set, extent);
 	e->nlisted++;
 	measure(e);
@@ -114,8 +128,8 @@ static void take_out(struct evict *e, struct evict_set *set, uint64_t extent)
 	uint64_t last = set->listed[--set->nlisted];
 
 	set->listed[place - 1] = (uint32_t)last;
-	place_set(set, last, place, 1);
-	place_set(set, extent, 0, 0);
+	place_move(set, last, place);
+	place_set(e, set, extent, 0);
 	e->nlisted--;
 	measure(e);
 }
@@ -125,15 +139,16 @@ static bool is_sampled(uint64_t name, uint32_t sample)
 	return !(mix(name) & ((1ULL << sample) - 1));
 }
 
-void evict_note(struct evict *e, struct evict_set *set, uint64_t extent)
+void evict_note(struct evict *e, struct evict_set *set, uint64_t extent, bool hit)
 {
 	uint32_t now = atomic_load_explicit(&e->now, memory_order_relaxed), tick, sample;
 	uint64_t use = atomic_load_explicit(&set->use[extent], memory_order_relaxed);
 	uint64_t name = name_of(set, extent);
 
 	/* Whoever was faster said the same. */
-	if (!atomic_compare_exchange_strong_explicit(&set->use[extent], &use, use_read(use, now),
-						     memory_order_relaxed, memory_order_relaxed))
+	if (!atomic_compare_exchange_strong_explicit(&set->use[extent], &use,
+						     use_read(use, now, hit), memory_order_relaxed,
+						     memory_order_relaxed))
 		return;
 	sample = atomic_load_explicit(&e->sample, memory_order_relaxed);
 	if (is_sampled(name, sample)) {

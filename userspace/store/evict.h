@@ -4,14 +4,18 @@
  * Per extent there is one word: when it was last read, how often, how often since it is stored.
  * Time is counted in ticks, of which one passes when reads went to 1/64 as many extents as are
  * stored. A victim is the worst of some stored extents drawn at random, and of the latest
- * newcomers. What is worst, one of three experts says: EVICT_RECENT  what was not read for longest:
- * working sets that move EVICT_OFTEN   what was read least, over a long memory that eviction does
- * not end: skewed use EVICT_KEEP    newcomers, before what was read again since it came: scans,
- * epochs in any order Each of them also runs a small cache of its own on a sample of the extents
- * (store/evict_shadow.h), with names only; the one that would have hit most lately decides.
+ * newcomers. What was brought ahead of need and not read for a while is worst; of the rest, one of
+ * three experts says what is:
  *
- * Nothing here scans an object: each set lists its stored extents, 8 bytes an extent more (with the
- * word 16), in memory that is touched as extents are stored.
+ * - EVICT_RECENT: what was not read for longest. For working sets that move.
+ * - EVICT_OFTEN: what was read least, over a memory that outlives eviction. For skewed use.
+ * - EVICT_KEEP: newcomers, before what was read again since it came. For scans and epochs.
+ *
+ * Each of them runs a small cache of names beside it, on a sample of the extents
+ * (store/evict_shadow.h); the one that would have hit most lately decides.
+ *
+ * Nothing here scans an object: each set lists its stored extents, 4 bytes an extent beside the
+ * word's 8, in memory that is touched as extents are stored.
  *
  * Threads: evict_touch() any, wait-free. The rest under one lock of the caller.
  */
@@ -28,6 +32,7 @@
 #define EVICT_DRAWN	 64  /* stored extents looked at for a victim */
 #define EVICT_NEWCOMERS	 256 /* remembered, of which some are looked at too */
 #define EVICT_TICKS_HELD 64  /* ticks in which as many extents are read as are stored */
+#define EVICT_TICK_MIN	 4   /* extents read in a tick at least */
 #define EVICT_EVENTS	 4096
 
 /* One object's extents as the policy sees them. Arrays of the first part are the object's. */
@@ -72,15 +77,15 @@ void evict_stored(struct evict *e, struct evict_set *set, uint64_t extent);
 bool evict_next(struct evict *e, struct evict_set *only, struct evict_set **set, uint64_t *extent);
 
 /* Of evict_touch(), once a tick and extent. */
-void evict_note(struct evict *e, struct evict_set *set, uint64_t extent);
+void evict_note(struct evict *e, struct evict_set *set, uint64_t extent, bool hit);
 
-/* A reader touched the extent. */
-static inline void evict_touch(struct evict *e, struct evict_set *set, uint64_t extent)
+/* A reader touched the extent, and found what it wants (@hit) or not. */
+static inline void evict_touch(struct evict *e, struct evict_set *set, uint64_t extent, bool hit)
 {
 	uint64_t use = atomic_load_explicit(&set->use[extent], memory_order_relaxed);
 
 	if (use_age(use, atomic_load_explicit(&e->now, memory_order_relaxed)))
-		evict_note(e, set, extent);
+		evict_note(e, set, extent, hit);
 }
 
 #endif

@@ -3,7 +3,8 @@
  *
  *   bits  0-15  tick of the last read
  *   bits 16-31  frequency: USE_READ a read, halved each USE_HALF_LIFE ticks
- *   bits 32-35  ticks in which it was read since it is stored, the first aside
+ *   bits 32-34  ticks in which it was read again since it is stored
+ *   bit  35     not read yet since it is stored: it was brought ahead of need
  *   bits 36-63  its place among its set's stored extents, from 1 on; 0 = it is not stored
  *
  * A word that was not looked at for 65,536 ticks (a thousand times the store) seems younger than it
@@ -19,8 +20,10 @@
 #define USE_READ      32
 #define USE_HALF_LIFE 2048
 #define USE_FORGOTTEN 1024 /* ticks without a read: nothing speaks for it any more */
+#define USE_GRACE     8	   /* ticks that what was brought ahead of need has */
 #define USE_AGAIN     (1ULL << 32)
-#define USE_AGAIN_MAX 15
+#define USE_AGAIN_MAX 7
+#define USE_UNREAD    (1ULL << 35)
 #define USE_PLACE     (1ULL << 36)
 #define USE_PLACE_MAX ((1ULL << 28) - 1)
 
@@ -49,23 +52,33 @@ static inline uint32_t use_often(uint64_t use, uint32_t now)
 	return often - often * (age % USE_HALF_LIFE) / (2 * USE_HALF_LIFE);
 }
 
-/* Read at @now. */
-static inline uint64_t use_read(uint64_t use, uint32_t now)
+/* Stored at @now, and not because somebody reads it: a later read is its first. */
+static inline uint64_t use_brought(uint64_t use, uint32_t now)
+{
+	return ((now - 1) & USE_TICKS) | (uint64_t)use_often(use, now - 1) << 16 | USE_UNREAD;
+}
+
+/* Read at @now, from the store (@hit) or not. */
+static inline uint64_t use_read(uint64_t use, uint32_t now, bool hit)
 {
 	uint64_t often = use_often(use, now) + USE_READ, again = use_again(use);
 
 	if (often > 0xffff)
 		often = 0xffff;
-	if (use_place(use) && again < USE_AGAIN_MAX)
+	if (hit && use_place(use) && !(use & USE_UNREAD) && again < USE_AGAIN_MAX)
 		again++;
 	return (now & USE_TICKS) | often << 16 | again * USE_AGAIN | use_place(use) * USE_PLACE;
 }
 
-/* How much the expert wants to keep it, less than 2^48: the least goes first. */
+#define USE_WORTH_MAX (1ULL << 48)
+
+/* How much the expert wants to keep it: the least goes first. */
 static inline uint64_t use_worth(enum evict_expert expert, uint64_t use, uint32_t now)
 {
 	uint64_t age = use_age(use, now), young = USE_TICKS - age;
 
+	if (use & USE_UNREAD)
+		return age < USE_GRACE ? USE_WORTH_MAX : 0;
 	switch (expert) {
 	case EVICT_RECENT:
 		return young;

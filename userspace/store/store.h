@@ -124,10 +124,11 @@ void object_close(struct object *o);
 /* How many of [off, off + len) are ready from @off on. */
 uint32_t object_resident(const struct object *o, uint64_t off, uint32_t len);
 
-/* A reader used the extent: for the policy. Any thread, wait-free. */
-static inline void object_touch(struct object *o, uint64_t off)
+/* A reader uses the extent, of which it found what it wants (@hit) or not: for the policy. Any
+ * thread, wait-free. */
+static inline void object_touch(struct object *o, uint64_t off, bool hit)
 {
-	evict_touch(o->evict, &o->set, off / STORE_EXTENT);
+	evict_touch(o->evict, &o->set, off / STORE_EXTENT, hit);
 }
 
 /* object_touch() follows soon: of a huge image its word is in no cache, and comes while the read is

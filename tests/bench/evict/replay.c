@@ -25,14 +25,15 @@ struct ours {
 	struct evict_set set;
 	_Atomic uint64_t *stored, *use;
 	_Atomic uint32_t *pins, kept;
-	uint32_t used, room;
+	uint32_t used, room, grain;
 };
 
-static struct ours *ours_new(uint32_t room, uint32_t names)
+static struct ours *ours_new(uint32_t room, uint32_t names, uint32_t grain)
 {
 	struct ours *o = calloc(1, sizeof(*o));
 
 	o->room = room;
+	o->grain = grain;
 	o->stored = calloc(names, sizeof(*o->stored));
 	o->use = calloc(names, sizeof(*o->use));
 	o->pins = calloc(names, sizeof(*o->pins));
@@ -65,21 +66,25 @@ static void make_room(struct ours *o)
 	if (o->used < o->room)
 		return;
 	while (o->used >= o->room - o->room / 64 && evict_next(&o->evict, NULL, &set, &extent)) {
+		o->used -= (uint32_t)__builtin_popcountll(o->stored[extent]);
 		o->stored[extent] = 0;
-		o->used--;
 	}
 }
 
 static bool ours_read(struct ours *o, uint32_t name)
 {
-	bool hit = o->stored[name];
+	uint32_t extent = name / o->grain;
+	uint64_t bit = 1ULL << name % o->grain;
+	bool hit = o->stored[extent] & bit;
 
-	evict_touch(&o->evict, &o->set, name);
+	evict_touch(&o->evict, &o->set, extent, hit);
 	if (hit)
 		return true;
+	o->pins[extent]++;
 	make_room(o);
-	o->stored[name] = ~0ULL;
-	evict_stored(&o->evict, &o->set, name);
+	o->stored[extent] |= bit;
+	evict_stored(&o->evict, &o->set, extent);
+	o->pins[extent]--;
 	o->used++;
 	return false;
 }
@@ -91,7 +96,7 @@ static double percent(uint64_t hits, const struct trace *t)
 
 static double replay_ours(const struct trace *t, uint32_t room)
 {
-	struct ours *o = ours_new(room, t->names);
+	struct ours *o = ours_new(room, t->names, t->grain);
 	uint64_t hits = 0;
 
 	for (uint64_t i = 0; i < t->n; i++)

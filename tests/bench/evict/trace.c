@@ -82,7 +82,7 @@ static uint32_t zipf_draw(const struct zipf *z, uint64_t *s)
 
 static struct trace trace_new(const char *name, uint32_t names, uint64_t n, uint64_t warm)
 {
-	return (struct trace){name, malloc(n * sizeof(uint32_t)), n, warm, names};
+	return (struct trace){name, malloc(n * sizeof(uint32_t)), n, warm, names, 1};
 }
 
 static struct trace uniform(uint32_t room, uint64_t s)
@@ -131,6 +131,15 @@ static struct trace epochs(const char *name, double over, uint32_t room, uint64_
 		memcpy(t.read + (uint64_t)i * n, order, n * sizeof(*order));
 	}
 	free(order);
+	return t;
+}
+
+/* Epochs over files, of which 16 are an extent that is stored file by file. */
+static struct trace files(uint32_t room, uint64_t s)
+{
+	struct trace t = epochs("small files, epochs over 2 x", 2, room, s);
+
+	t.grain = 16;
 	return t;
 }
 
@@ -210,10 +219,12 @@ struct trace trace_make(int i, uint32_t room, uint64_t seed)
 	case 9:
 		return epochs("epochs over 2 x", 2, room, seed);
 	case 10:
-		return cyclic(room, seed);
+		return files(room, seed);
 	case 11:
-		return two_jobs("epochs and Zipf 1.0 at once", false, room, seed);
+		return cyclic(room, seed);
 	case 12:
+		return two_jobs("epochs and Zipf 1.0 at once", false, room, seed);
+	case 13:
 		return moving(room, seed);
 	default:
 		return change(room, seed);
