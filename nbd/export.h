@@ -74,6 +74,9 @@ struct nbd_export { /* embedded in its owner */
 	_Atomic uint32_t connections;	/* the server's count of open connections */
 	struct crash_subject subject;	/* by its owner, when it is made */
 	struct nbd_budget_share budget; /* the server's; its owner calls nbd_budget_share_init() */
+	/* By the owner, at any time: hits are rare, and trying to read what is not in the page
+	 * cache would begin to bring it there, so it is asked first. */
+	_Atomic bool looks_first;
 	_Atomic bool closing; /* set by the owner: the server drops the export's connections */
 };
 

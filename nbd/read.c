@@ -353,6 +353,9 @@ static enum nbd_pause read_serve(struct nbd_connection *c, const struct nbd_requ
 		uint8_t *out = c->buffers->out + c->out_len;
 		size_t head = nbd_put_read_header(out, r, &c->terms);
 
+		if (atomic_load_explicit(&e->looks_first, memory_order_relaxed) &&
+		    !file_has_pages(fd, fd_off, r->len))
+			return read_miss(c, r);
 		if (!file_read_cached(fd, fd_off, r->len, out + head))
 			return read_miss(c, r);
 		nbd_reply_enter(c, r, head + r->len, NBD_OK);

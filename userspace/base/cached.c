@@ -56,19 +56,31 @@ static int64_t pages_cached(int fd, uint64_t off, uint32_t len)
 	return -1;
 }
 
-bool file_is_cached(int fd, uint64_t off, uint32_t len)
+/* 1: all of them; 0: not all; -1: this kernel does not say. */
+static int has_pages(int fd, uint64_t off, uint32_t len)
 {
 	uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
-	uint64_t end = off + len, wanted = (end + page - 1) / page - off / page;
+	uint64_t wanted = (off + len + page - 1) / page - off / page;
 	int64_t have = pages_cached(fd, off, len);
 
-	if (have < 0) {
-		for (uint64_t at = off; at < end; at += PROBE_STEP)
-			if (!byte_is_cached(fd, at))
-				return false;
-	} else if ((uint64_t)have < wanted) {
+	return have < 0 ? -1 : (uint64_t)have >= wanted;
+}
+
+bool file_has_pages(int fd, uint64_t off, uint32_t len)
+{
+	return has_pages(fd, off, len) != 0;
+}
+
+bool file_is_cached(int fd, uint64_t off, uint32_t len)
+{
+	int has = has_pages(fd, off, len);
+	uint64_t end = off + len;
+
+	if (!has)
 		return false;
-	}
+	for (uint64_t at = off; has < 0 && at < end; at += PROBE_STEP)
+		if (!byte_is_cached(fd, at))
+			return false;
 	/* Pages that are being read count, too; in order, so the last one comes last. */
 	return byte_is_cached(fd, end - 1);
 }

@@ -12,6 +12,9 @@
  * between those is not seen. Any thread. */
 bool file_is_cached(int fd, uint64_t off, uint32_t len);
 
+/* The same, but of pages that are being read: they count. Not sure to be there: true. */
+bool file_has_pages(int fd, uint64_t off, uint32_t len);
+
 /* Copy what is in the page cache. All of @len, or false: reading would wait for the disk. */
 bool file_read_cached(int fd, uint64_t off, uint32_t len, void *dst);
 

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/log.h"
 #include "store/store_impl.h"
 
 #define PAGES_TICK_MS	500
@@ -150,8 +151,9 @@ void object_direct_refused(struct object *o)
 {
 	struct object_pages *p = atomic_load(&o->pages);
 
-	if (p)
-		atomic_store(&p->direct_refused, true);
+	if (p && !atomic_exchange(&p->direct_refused, true))
+		log_info("store", "read through the page cache: direct reads are refused",
+			 "object=%s", o->name);
 }
 
 /* The line. */

@@ -492,7 +492,10 @@ static void volume_cache(struct nbd_export *e, uint64_t off, uint32_t len)
 
 static void volume_readers(struct nbd_export *e, bool is_link, int change)
 {
-	object_readers(of_export(e)->source->data.object, is_link, change);
+	struct object *o = of_export(e)->source->data.object;
+
+	object_readers(o, is_link, change);
+	atomic_store(&e->looks_first, object_pages_leave(o));
 }
 
 static struct nbd_export *export_ref(struct nbd_export *e)
