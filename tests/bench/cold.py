@@ -20,7 +20,7 @@ CELLS = {  # origin, large image?, mode, size, depth, servers
     "4K random QD1": (FAR, True, "rnd", 4096, 1, ["cairn", *PEERS[:1], *PEERS[2:]]),
     "128K random QD16": (FAR, True, "rnd", 131072, 16, ["cairn", *PEERS]),
     "0 ms, 1M in order": (NEAR, False, "once", 1 << 20, 4,
-                          ["cairn", "cairn, 1 fill thread", "curl + cow 64K"]),
+                          ["cairn", "cairn 1 fill thread", "curl + cow 64K"]),
 }
 FIO = {  # which of these fio reads as well
     "1M in order QD4": ("read", ["cairn", "qemu http", "rclone full"]),
@@ -101,12 +101,13 @@ def unit(cell):
 
 def print_tables(book):
     measured = {r["server"] for r in book.rows}
-    names = [n for n in ["cairn", "cairn, 1 fill thread", *PEERS, "curl + cow 64K"]
+    names = [n for n in ["cairn", "cairn 1 fill thread", *PEERS, "curl + cow 64K"]
              if n in measured]
     cells = list(CELLS)
     tables.print_medians(f"Cold: MB/s ({IMAGE_MIB} MiB in order, random on 64 GiB), reads/s (4K)",
                          book.rows, names, cells, unit)
-    tables.print_ratios("Cold: ratio of speeds", book.rows, "cairn", names, cells, unit)
+    tables.print_ratios("Cold: ratio of speeds", book.rows, "cairn", names, cells, unit,
+                        [*PEERS, "curl + cow 64K"])
     tables.print_medians("Cold: ms a read, median", book.rows, names, cells, "p50_ms")
     tables.print_medians("Cold: data bytes from the origin / bytes read", book.rows, names, cells,
                          "data_x")

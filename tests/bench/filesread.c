@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Reads whole files below a folder, and prints one line of JSON.
  *
- *	filesread order|random FOLDER THREADS SECONDS [SEED]
+ *	filesread order FOLDER THREADS SECONDS
+ *	filesread random FOLDER THREADS SECONDS LIST SEED
  *
- * order takes them as the directories list them, and lists them on the way; random lists all of
- * them first, which is not in its time, and takes each once in an order made from SEED. It stops
- * after SECONDS or the last file. "unique_bytes" are those read, in whole pages.
+ * order takes them as the directories list them, and lists them on the way; random takes each file
+ * that LIST names once, in an order made from SEED, and lists nothing. It stops after SECONDS or
+ * the last file. "unique_bytes" are those read, in whole pages.
  */
 #include <dirent.h>
 #include <errno.h>
@@ -92,24 +93,29 @@ static char *walk_next(void)
 	return NULL;
 }
 
-static void list_all(uint64_t seed)
+/* The paths of @file, which are below @folder, shuffled. */
+static void read_list(const char *folder, const char *file, uint64_t seed)
 {
+	FILE *f = fopen(file, "re");
+	char line[4096];
 	size_t room = 0;
-	char *path;
 
-	while ((path = walk_next())) {
+	if (!f)
+		die("%s: %s", file, strerror(errno));
+	while (fgets(line, sizeof(line), f)) {
+		line[strcspn(line, "\n")] = 0;
 		if (list_len == room)
 			list = realloc(list, (room = 2 * room + 1024) * sizeof(*list));
-		if (!list)
+		if (!list || asprintf(&list[list_len++], "%s/%s", folder, line) < 0)
 			die("no memory");
-		list[list_len++] = path;
 	}
+	fclose(f);
 	for (size_t i = list_len; i > 1; i--) {
+		char *path = list[i - 1];
 		size_t j;
 
 		seed = seed * 6364136223846793005ULL + 1442695040888963407ULL;
 		j = (size_t)((seed >> 33) % i);
-		path = list[i - 1];
 		list[i - 1] = list[j];
 		list[j] = path;
 	}
@@ -159,7 +165,7 @@ static void *reader_main(void *arg)
 	return NULL;
 }
 
-static void report(struct reader **readers, unsigned n, double walk_s, double seconds)
+static void report(struct reader **readers, unsigned n, double seconds)
 {
 	static struct latency all;
 	uint64_t files = 0, bytes = 0, pages = 0;
@@ -171,9 +177,9 @@ static void report(struct reader **readers, unsigned n, double walk_s, double se
 		latency_merge(&all, &readers[i]->latency);
 	}
 	printf("{\"files\":%ju,\"bytes\":%ju,\"unique_bytes\":%ju,\"seconds\":%.4f,"
-	       "\"walk_s\":%.4f,\"MBps\":%.2f,\"files_a_thread\":%.2f,\"p50_us\":%.1f,"
+	       "\"MBps\":%.2f,\"files_a_thread\":%.2f,\"p50_us\":%.1f,"
 	       "\"p99_us\":%.1f}\n",
-	       (uintmax_t)files, (uintmax_t)bytes, (uintmax_t)pages * PAGE, seconds, walk_s,
+	       (uintmax_t)files, (uintmax_t)bytes, (uintmax_t)pages * PAGE, seconds,
 	       (double)bytes / 1e6 / seconds, (double)files / seconds / n, latency_us(&all, 0.5),
 	       latency_us(&all, 0.99));
 }
@@ -182,19 +188,18 @@ int main(int argc, char **argv)
 {
 	struct reader *readers[THREADS_MAX];
 	int n = argc > 3 ? atoi(argv[3]) : 0;
-	double walk_s = 0;
 	uint64_t t0;
 
-	if (argc < 5 || argc > 6 || n < 1 || n > THREADS_MAX ||
-	    (strcmp(argv[1], "order") != 0 && strcmp(argv[1], "random") != 0))
-		die("usage: filesread order|random FOLDER THREADS SECONDS [SEED]");
+	if (argc == 7 && strcmp(argv[1], "random") == 0)
+		read_list(argv[2], argv[5], strtoull(argv[6], NULL, 10));
+	else if (argc == 5 && strcmp(argv[1], "order") == 0)
+		walk_into(strdup(argv[2]));
+	else
+		n = 0;
+	if (n < 1 || n > THREADS_MAX)
+		die("usage: filesread order FOLDER THREADS SECONDS, or "
+		    "filesread random FOLDER THREADS SECONDS LIST SEED");
 	t0 = clock_now_ns();
-	walk_into(strdup(argv[2]));
-	if (argv[1][0] == 'r') {
-		list_all(argc > 5 ? strtoull(argv[5], NULL, 10) : 1);
-		walk_s = (double)(clock_now_ns() - t0) / 1e9;
-		t0 = clock_now_ns();
-	}
 	end_ns = t0 + (uint64_t)(atof(argv[4]) * 1e9);
 	for (int i = 0; i < n; i++) {
 		readers[i] = calloc(1, sizeof(*readers[i]));
@@ -204,6 +209,6 @@ int main(int argc, char **argv)
 	}
 	for (int i = 0; i < n; i++)
 		pthread_join(readers[i]->thread, NULL);
-	report(readers, (unsigned)n, walk_s, (double)(clock_now_ns() - t0) / 1e9);
+	report(readers, (unsigned)n, (double)(clock_now_ns() - t0) / 1e9);
 	return 0;
 }

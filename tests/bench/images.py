@@ -24,6 +24,7 @@ LARGE = 64 << 30
 FOLDER = os.path.join(servers.TOOLS, "images")
 RANDOM = os.path.join(FOLDER, f"random-{MIB}.img")
 FILES, MEAN = 8000, 110 << 10
+LIST = os.path.join(FOLDER, "files.list")  # their names
 LARGE_NAME = f"large-{MIB}.img"
 
 
@@ -53,17 +54,20 @@ def make():
     seal(LARGE_NAME, LARGE, RANDOM)
 
 
+def file_names():
+    return [f"class{n // 100:03}/{n % 100:03}.jpg" for n in range(FILES)]
+
+
 def make_tree(folder):
     """The same names, sizes and bytes each time."""
     source = random.Random(20240918)
     sigma = 0.5
     mu = math.log(MEAN) - sigma * sigma / 2
-    for n in range(FILES):
-        if n % 100 == 0:
-            at = os.path.join(folder, f"class{n // 100:03}")
-            os.makedirs(at)
+    for name in file_names():
+        path = os.path.join(folder, name)
+        os.makedirs(os.path.dirname(path), exist_ok=True)
         size = max(4096, int(source.lognormvariate(mu, sigma)))
-        with open(os.path.join(at, f"{n % 100:03}.jpg"), "wb") as f:
+        with open(path, "wb") as f:
             f.write(source.randbytes(size))
 
 
@@ -80,6 +84,8 @@ def make_files():
                         os.path.join(FOLDER, f"files.{fs}")], stdout=subprocess.DEVNULL,
                        check=True, timeout=300)
     shutil.rmtree(tree, ignore_errors=True)
+    with open(LIST, "w") as f:
+        f.writelines(f"{name}\n" for name in file_names())
     for fs in ("erofs", "ext4"):
         path = os.path.join(FOLDER, f"files.{fs}")
         seal(f"files.{fs}", os.path.getsize(path), path)

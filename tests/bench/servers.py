@@ -10,7 +10,9 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
+import sys
 import tempfile
 import time
 import urllib.parse
@@ -98,8 +100,12 @@ def run_quietly(*argv, seconds=10):
 
 
 def undo(down_to=0):
+    """All of it, whatever fails."""
     while len(undoing) > down_to:
-        undoing.pop()()
+        try:
+            undoing.pop()()
+        except Exception as failure:  # noqa: BLE001
+            print(f"bench: {type(failure).__name__}: {failure}", file=sys.stderr)
 
 
 def end_all():
@@ -130,6 +136,11 @@ def mounts():
     """(what, where), the latest last."""
     with open("/proc/mounts") as f:
         return [tuple(line.split()[:2]) for line in f]
+
+
+def listens(path):
+    with socket.socket(socket.AF_UNIX) as s:
+        return s.connect_ex(path) == 0
 
 
 class Scratch:
@@ -316,16 +327,11 @@ def cairn_config(server, store, settings):
 
 
 def cairn_export(server, url):
-    """The daemon answers some time after it starts."""
     argv = [CAIRN, "--socket", server.control, "export", url, "--name", "bench"]
-    deadline = time.monotonic() + 20
-    while True:
-        p = subprocess.run(argv, capture_output=True, text=True, timeout=60)
-        if p.returncode == 0:
-            return p.stdout.strip().splitlines()[-1]
-        if time.monotonic() > deadline or not alive(server.pid):
-            raise Unavailable(f"cairn export: {p.stderr.strip() or last_line(server.log)}")
-        time.sleep(0.1)
+    p = subprocess.run(argv, capture_output=True, text=True, timeout=60)
+    if p.returncode != 0:
+        raise Unavailable(f"cairn export: {p.stderr.strip() or last_line(server.log)}")
+    return p.stdout.strip().splitlines()[-1]
 
 
 def cairn_start(server, settings=""):
@@ -338,8 +344,9 @@ def cairn_start(server, settings=""):
     server.control = f"{server.scratch.short}/control.sock"
     server.pid = launch([CAIRND, "-c", cairn_config(server, store, settings)], server.log)
     server.folders = [store]
-    wait_for(lambda: os.path.exists(server.control) or not alive(server.pid), 20,
-             "cairnd made no control socket")
+    wait_for(lambda: listens(server.control) or not alive(server.pid), 20, "cairnd was not ready")
+    if not alive(server.pid):
+        raise Unavailable(f"cairnd ended: {last_line(server.log)}")
 
 
 def cairn(settings=""):
@@ -355,7 +362,7 @@ def cairn(settings=""):
 WAYS = {
     "cairn": cairn(),
     "cairn, no export": lambda server, image, url: cairn_start(server),
-    "cairn, 1 fill thread": cairn("[fill]\nthreads = 1\n"),
+    "cairn 1 fill thread": cairn("[fill]\nthreads = 1\n"),
     "nbdkit file": nbdkit_file,
     "nbd-server": nbd_server,
     "qemu-nbd": qemu_nbd,

@@ -43,10 +43,20 @@ def ratio(rows, subject, peer, cell, field):
     return f"{ours / theirs:.2f}" if ours and theirs else "-"
 
 
-def print_ratios(title, rows, subject, servers, cells, field):
+def best(rows, servers, cell, field):
+    """The server with the highest median, or None."""
+    medians = {s: median_of(rows, s, cell, field)[1] for s in servers}
+    return max((s for s in servers if medians[s]), key=medians.get, default=None)
+
+
+def print_ratios(title, rows, subject, servers, cells, field, peers=()):
+    """With a line for the best of @peers in each cell."""
     if not any(r["server"] == subject for r in rows):
         return
     name = field if callable(field) else lambda cell: field
     lines = [[f"{subject} / {s}", *(ratio(rows, subject, s, c, name(c)) for c in cells)]
              for s in servers if s != subject]
+    if peers:
+        lines.append([f"{subject} / the best", *(
+            ratio(rows, subject, best(rows, peers, c, name(c)), c, name(c)) for c in cells)])
     print_grid(title, cells, lines)
