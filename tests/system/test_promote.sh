@@ -100,15 +100,53 @@ that_detach_lets_go_of_it() {
 	need_device
 	cairn umount "$MNT"
 	[ -z "$(loops_of_scratch)" ] || fail "a loop device is left"
-	assert_eq "$(find "$T/d/a/store" -name promoted | wc -l)" 0 "marks"
+	wait_until 5 no_promoted_marks || fail "it is still kept"
 	cairn export "$U/big" --name big >/dev/null
 	nbdcopy "$(uri "$U/big" --name big)" null:
 	cairn export "$U/fs" --name fs >/dev/null
 	assert_eq "$(image fs .complete)" false "complete after its space was taken"
+	cairn detach fs
+	assert_fails 'not complete' cairn mount "$U/fs" "$MNT" --name fs --promote erofs-file
 	assert_image_equals "$(uri "$U/fs" --name fs)" "$T/fs"
 	cairn detach fs
 	cairn detach big
 }
+
+that_the_stores_file_is_mounted_as_such() {
+	need_root
+	need_filesystem erofs
+	if ! cairn mount "$U/fs" "$MNT" --name fs --promote erofs-file --wait 2>"$T/err"; then
+		grep -q 'mounts no erofs without' "$T/err" && skip "$(cat "$T/err")"
+		fail "$(cat "$T/err")"
+	fi
+	assert_eq "$(promoted fs)" true "promoted"
+	[ -z "$(loops_of_scratch)" ] || fail "a loop device is there"
+	assert_tree_is_whole "$MNT"
+	assert_fails 'unmount' cairn detach fs
+	cairnd_kill a
+	assert_tree_is_whole "$MNT"
+	cairnd_launch a
+	assert_eq "$(promoted fs)" true "promoted, says the next cairnd"
+}
+
+that_a_file_that_is_still_read_is_not_let_go_even_by_force() {
+	need_root
+	[ "$(promoted fs)" = true ] || skip "the store's file is not mounted"
+	exec 7<"$MNT/file8"
+	umount -l "$MNT"
+	cairn detach fs --force
+	cairn export "$U/big" --name big >/dev/null
+	nbdcopy "$(uri "$U/big" --name big)" null:
+	cmp "$T/tree/file8" /dev/fd/7
+	exec 7<&-
+	wait_until 5 no_promoted_marks || fail "it is still kept"
+	cairn detach big
+	cairn mount "$U/fs" "$MNT" --name fs --promote erofs-file --wait
+	cairn umount "$MNT"
+	assert_says "$(cairn status)" 'no images'
+}
+
+no_promoted_marks() { [ -z "$(find "$T/d/a/store" -name promoted)" ]; }
 
 that_a_complete_ext4_is_promoted_at_attach_and_not_under_its_mount() {
 	need_device

@@ -179,6 +179,27 @@ static void a_promoted_object_stays_under_pressure_until_released(void **state)
 	assert_false(object_is_complete(b->o));
 }
 
+static void a_released_file_stays_while_somebody_has_it_open(void **state)
+{
+	struct bed *b = *state;
+	char path[256];
+	int fd;
+
+	complete(b);
+	whole_file(b, "data", path);
+	assert_int_equal(object_promote(b->o), 0);
+	assert_false(object_is_read_elsewhere(b->o));
+	fd = open(path, O_RDONLY);
+	assert_true(object_is_read_elsewhere(b->o));
+	object_release(b->o);
+	assert_int_equal(b->o->kept, 1);
+	store_let_go_unread(b->store);
+	assert_int_equal(b->o->kept, 1);
+	close(fd);
+	store_let_go_unread(b->store);
+	assert_int_equal(b->o->kept, 0);
+}
+
 static void blocks_of_a_kept_file_are_never_punched(void **state)
 {
 	struct bed *b = *state;
@@ -223,6 +244,7 @@ int main(void)
 		T(a_file_written_to_behind_its_seal_is_believed_no_more),
 		T(the_seal_goes_with_the_first_block),
 		T(a_promoted_object_stays_under_pressure_until_released),
+		T(a_released_file_stays_while_somebody_has_it_open),
 		T(blocks_of_a_kept_file_are_never_punched),
 		T(a_mark_of_another_boot_keeps_nothing),
 	};

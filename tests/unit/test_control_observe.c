@@ -81,6 +81,12 @@ void exports_note_promoted(struct exports *x, const char *name, bool promoted)
 	(void)x, (void)name, (void)promoted;
 }
 
+int exports_promotion_end(struct exports *x, const char *key, bool force, struct err *err)
+{
+	(void)x, (void)key, (void)force, (void)err;
+	return 0;
+}
+
 int exports_fetch(struct exports *x, const char *key, bool on, struct export_info *out,
 		  struct err *err)
 {

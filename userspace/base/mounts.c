@@ -46,6 +46,11 @@ bool mount_parse(char *line, struct mount_entry *out)
 	if (!word || strlen(word) >= sizeof(out->type))
 		return false;
 	strcpy(out->type, word);
+	word = strtok_r(NULL, " ", &save);
+	if (!word || strlen(word) >= sizeof(out->source))
+		return false;
+	strcpy(out->source, word);
+	unescape(out->source);
 	return true;
 }
 

@@ -11,6 +11,7 @@ struct mount_entry {
 	unsigned major, minor;
 	char point[PATH_MAX]; /* unescaped */
 	char type[32];
+	char source[PATH_MAX]; /* unescaped */
 };
 
 /* One line of mountinfo; false when it is none. */

@@ -48,8 +48,11 @@ struct export_wish {
 /* "eio" or "wait"; 0, or 2 with the error printed. */
 int cli_on_deadline_parse(const char *command, const char *text, const char **out);
 
-/* "auto" or "never"; 0, or 2 with the error printed. */
-int cli_promote_parse(const char *command, const char *text, const char **out);
+/* "auto", "never" or, if @file, "erofs-file"; 0, or 2 with the error printed. */
+int cli_promote_parse(const char *command, const char *text, bool file, const char **out);
+
+/* Have all of the image in the store before this returns. */
+int cli_fetch_whole(const char *key, struct err *err);
 
 /* A number of queues; 0, or 2 with the error printed. */
 int cli_queues_parse(const char *command, const char *text, unsigned *out);

@@ -76,7 +76,7 @@ static int wishes_take(const char *command, int opt, struct wishes *w)
 	else if (opt == 'o')
 		return cli_on_deadline_parse(command, optarg, &w->x.on_deadline);
 	else if (opt == 'p')
-		return cli_promote_parse(command, optarg, &w->x.promote);
+		return cli_promote_parse(command, optarg, false, &w->x.promote);
 	w->x.refresh = w->x.refresh || opt == 'r';
 	w->force = w->force || opt == 'f';
 	w->help = w->help || opt == 'h';

@@ -67,6 +67,19 @@ static int image_wait(const char *path, cJSON **image, struct err *err)
 	return rc;
 }
 
+int cli_fetch_whole(const char *key, struct err *err)
+{
+	char *path = client_path("/v1/exports/", key);
+	cJSON *image = NULL;
+	int rc = path ? fetch_set(path, true, &image, err) : err_set(err, -ENOMEM, "out of memory");
+
+	if (!rc)
+		rc = image_wait(path, &image, err);
+	cJSON_Delete(image);
+	free(path);
+	return rc;
+}
+
 int cli_fetch(int argc, char **argv)
 {
 	static const struct option options[] = {{"wait", no_argument, NULL, 'w'},
@@ -75,7 +88,6 @@ int cli_fetch(int argc, char **argv)
 						{NULL, 0, NULL, 0}};
 	bool wait = false, stop = false;
 	struct err err = {0};
-	cJSON *image = NULL;
 	char *path;
 	int opt, rc;
 
@@ -91,11 +103,10 @@ int cli_fetch(int argc, char **argv)
 		return cli_usage_error(argv[0], "takes a name, device or URL");
 	if (wait && stop)
 		return cli_usage_error(argv[0], "either waits or stops");
+	if (wait)
+		return cli_fetch_whole(argv[optind], &err) ? cli_fail(argv[0], &err) : 0;
 	path = client_path("/v1/exports/", argv[optind]);
-	rc = path ? fetch_set(path, !stop, &image, &err) : err_set(&err, -ENOMEM, "out of memory");
-	if (!rc && wait)
-		rc = image_wait(path, &image, &err);
-	cJSON_Delete(image);
+	rc = path ? fetch_set(path, !stop, NULL, &err) : err_set(&err, -ENOMEM, "out of memory");
 	free(path);
 	return rc ? cli_fail(argv[0], &err) : 0;
 }

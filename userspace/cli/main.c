@@ -138,10 +138,13 @@ int cli_on_deadline_parse(const char *command, const char *text, const char **ou
 	return 0;
 }
 
-int cli_promote_parse(const char *command, const char *text, const char **out)
+int cli_promote_parse(const char *command, const char *text, bool file, const char **out)
 {
-	if (strcmp(text, "auto") != 0 && strcmp(text, "never") != 0)
-		return cli_usage_error(command, "--promote takes auto or never");
+	if (strcmp(text, "auto") != 0 && strcmp(text, "never") != 0 &&
+	    !(file && strcmp(text, "erofs-file") == 0))
+		return cli_usage_error(command, "--promote takes auto, never%s",
+				       file ? " or erofs-file"
+					    : "; cairn mount takes erofs-file too");
 	*out = text;
 	return 0;
 }

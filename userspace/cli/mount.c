@@ -19,7 +19,8 @@
 
 static const char mount_usage[] =
 	"Usage: cairn mount URL DIR [--name NAME] [--fs TYPE] [--way WAY] [--device /dev/nbdN]\n"
-	"                       [--queues N] [--on-deadline POLICY] [--promote WHEN] [--refresh]\n"
+	"                       [--queues N] [--on-deadline POLICY] [--promote WHEN] [--wait]\n"
+	"                       [--refresh]\n"
 	"Attach the image at URL and mount it on DIR: read-only, nosuid, nodev.\n"
 	"\n"
 	"  --name NAME   serve it as NAME (default: made from the URL)\n"
@@ -34,6 +35,10 @@ static const char mount_usage[] =
 	"  --promote WHEN\n"
 	"                auto: once all of the image is on this node, the device reads it without\n"
 	"                cairnd, and it stays in the store until detached (default: never)\n"
+	"                erofs-file: mount the store's file itself, without a device; all of it "
+	"has to\n"
+	"                be on this node\n"
+	"  --wait        first bring all of the image to this node\n"
 	"  --refresh     ask the origin for the manifest, however fresh the stored one is\n";
 
 static const char umount_usage[] =
@@ -44,7 +49,7 @@ static const char umount_usage[] =
 struct mount_wishes {
 	struct export_wish x;
 	const char *dir, *fs;
-	bool help;
+	bool wait, help;
 };
 
 /* 0, or the exit status. */
@@ -63,7 +68,9 @@ static int mount_take(const char *command, int opt, struct mount_wishes *w)
 	else if (opt == 'o')
 		return cli_on_deadline_parse(command, optarg, &w->x.on_deadline);
 	else if (opt == 'p')
-		return cli_promote_parse(command, optarg, &w->x.promote);
+		return cli_promote_parse(command, optarg, true, &w->x.promote);
+	else if (opt == 'W')
+		w->wait = true;
 	else if (opt == 'r')
 		w->x.refresh = true;
 	else if (opt == 'h')
@@ -81,6 +88,7 @@ static int mount_parse_args(int argc, char **argv, struct mount_wishes *w)
 		{"way", required_argument, NULL, 'w'},
 		{"device", required_argument, NULL, 'd'},
 		{"queues", required_argument, NULL, 'q'},
+		{"wait", no_argument, NULL, 'W'},
 		{"refresh", no_argument, NULL, 'r'},
 		{"on-deadline", required_argument, NULL, 'o'},
 		{"promote", required_argument, NULL, 'p'},
@@ -129,16 +137,54 @@ static int device_mount(const char *device, const char *dir, const char *fs, str
 	}
 	if (!mount(device, dir, fs, MS_RDONLY | MS_NOSUID | MS_NODEV, fstype_options(fs)))
 		return 0;
+	if (errno == ENOTBLK)
+		return err_set(err, -ENOTSUP,
+			       "this kernel mounts no erofs without a device (Linux 6.12 with "
+			       "CONFIG_EROFS_FS_BACKED_BY_FILE does)");
 	if (errno == ENODEV)
 		return err_set(err, -ENODEV, "this kernel knows no file system %s (modprobe %s?)",
 			       fs, fs);
 	return err_set(err, -errno, "mounting %s (%s) on %s: %s", device, fs, dir, strerror(errno));
 }
 
+static bool wants_file(const struct mount_wishes *w)
+{
+	return w->x.promote && strcmp(w->x.promote, "erofs-file") == 0;
+}
+
+/* A file is only given when all of it is there, a device before that. */
+static int image_ready(struct mount_wishes *w, cJSON **reply, struct err *err)
+{
+	struct export_wish first = w->x;
+	int rc;
+
+	if (!wants_file(w) || !w->wait)
+		return cli_export_post(&w->x, reply, err);
+	first.promote = NULL;
+	rc = cli_export_post(&first, reply, err);
+	if (rc)
+		return rc;
+	rc = cli_fetch_whole(cli_text(*reply, "name"), err);
+	cJSON_Delete(*reply);
+	return rc ? rc : cli_export_post(&w->x, reply, err);
+}
+
+/* As it was before, unless someone else attached it. */
+static void undo(const char *command, const cJSON *reply)
+{
+	struct err err = {0};
+
+	if (!cli_text(reply, "file")[0] &&
+	    !cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(reply, "newly_attached")))
+		return;
+	if (cli_export_delete(cli_text(reply, "name"), false, &err))
+		fprintf(stderr, "cairn: %s: and detaching it again: %s\n", command, err.text);
+}
+
 int cli_mount(int argc, char **argv)
 {
 	struct mount_wishes w;
-	struct err err = {0}, ignored = {0};
+	struct err err = {0};
 	cJSON *reply;
 	int rc = mount_parse_args(argc, argv, &w);
 
@@ -146,13 +192,18 @@ int cli_mount(int argc, char **argv)
 		return rc;
 	if (w.help)
 		return fputs(mount_usage, stdout) < 0;
-	if (folder_check(w.dir, &err) || cli_export_post(&w.x, &reply, &err))
+	if (wants_file(&w))
+		w.x.way = "none";
+	if (folder_check(w.dir, &err) || image_ready(&w, &reply, &err))
 		return cli_fail(argv[0], &err);
-	rc = device_mount(cli_text(reply, "device"), w.dir, w.fs, &err);
-	/* as it was before, unless someone else attached it */
-	if (rc && cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(reply, "newly_attached")) &&
-	    cli_export_delete(cli_text(reply, "name"), false, &ignored))
-		fprintf(stderr, "cairn: %s: and detaching it again: %s\n", argv[0], ignored.text);
+	if (wants_file(&w))
+		rc = device_mount(cli_text(reply, "file"), w.dir, "erofs", &err);
+	else if (w.wait)
+		rc = cli_fetch_whole(cli_text(reply, "name"), &err);
+	if (!rc && !wants_file(&w))
+		rc = device_mount(cli_text(reply, "device"), w.dir, w.fs, &err);
+	if (rc)
+		undo(argv[0], reply);
 	cJSON_Delete(reply);
 	return rc ? cli_fail(argv[0], &err) : 0;
 }
@@ -187,7 +238,9 @@ static int device_find(const char *dir, struct mount_entry *m, char device[PATH_
 	free(real);
 	if (!mounted)
 		return err_set(err, -EINVAL, "nothing is mounted on %s", dir);
-	if (m->major == 0 || device_path(m->major, m->minor, device))
+	if (m->major == 0 && strcmp(m->type, "erofs") == 0 && m->source[0] == '/')
+		strcpy(device, m->source); /* the store's file */
+	else if (m->major == 0 || device_path(m->major, m->minor, device))
 		return err_set(err, -EINVAL,
 			       "%s is not a mount of ours (%s, no block device); use umount", dir,
 			       m->type);

@@ -22,6 +22,7 @@
 
 /* of 20 ms: until the closed connections of a helper are seen as closed */
 #define REMOVE_TRIES   100
+#define RELEASE_TRIES  25 /* of 20 ms */
 #define EXPORTS_PREFIX "/v1/exports/"
 #define HEAT_SUFFIX    "/heat"
 
@@ -62,6 +63,7 @@ static cJSON *export_json(const struct api *a, const struct export_info *e)
 	cJSON_AddStringToObject(o, "promote", e->promote);
 	cJSON_AddBoolToObject(o, "promoted", e->promoted);
 	cJSON_AddStringToObject(o, "promote_note", e->promote_note);
+	cJSON_AddStringToObject(o, "file", e->file);
 	cJSON_AddBoolToObject(o, "complete", e->complete);
 	cJSON_AddBoolToObject(o, "fetching", e->fetching);
 	return o;
@@ -377,6 +379,19 @@ static int policy_set(struct api *a, const struct add_request *q, bool fresh, st
 	return rc;
 }
 
+static int promote_set(struct api *a, const struct add_request *q, bool fresh, bool attached,
+		       struct export_info *e, struct err *err)
+{
+	char name[NBD_NAME_MAX + 1];
+	int rc;
+
+	strcpy(name, e->name);
+	rc = exports_set_promote(a->exports, name, q->promote, attached, e, err);
+	if (rc && fresh && !attached)
+		remove_patiently(a, name, true, NULL);
+	return rc;
+}
+
 static void export_post(struct api *a, const char *body, struct api_reply *out)
 {
 	cJSON *json = cJSON_Parse(body ? body : ""), *o;
@@ -405,7 +420,7 @@ static void export_post(struct api *a, const char *body, struct api_reply *out)
 		rc = device_check(&q, &e, &err);
 	}
 	if (!rc && q.promote)
-		rc = exports_set_promote(a->exports, e.name, q.promote, attached, &e, &err);
+		rc = promote_set(a, &q, fresh, attached, &e, &err);
 	if (rc)
 		goto out;
 	o = export_json(a, &e);
@@ -436,6 +451,18 @@ static bool orphan_delete(struct api *a, const char *key, bool force, struct api
 	return true;
 }
 
+/* A mount that ended a moment ago lets go of its file a little later. */
+static int promotion_end_patiently(struct api *a, const char *name, bool force, struct err *err)
+{
+	int rc = exports_promotion_end(a->exports, name, force, err);
+
+	for (int i = 0; rc == -EBUSY && i < RELEASE_TRIES; i++) {
+		nanosleep(&(struct timespec){.tv_nsec = 20 * 1000000}, NULL);
+		rc = exports_promotion_end(a->exports, name, force, err);
+	}
+	return rc;
+}
+
 static void export_delete(struct api *a, const char *key, bool force, struct api_reply *out)
 {
 	struct export_info e;
@@ -454,6 +481,8 @@ static void export_delete(struct api *a, const char *key, bool force, struct api
 			exports_set_device(a->exports, e.name, "", "");
 		}
 	}
+	if (!rc && e.file[0])
+		rc = promotion_end_patiently(a, e.name, force, &err);
 	if (!rc) {
 		exports_find(a->exports, e.name, &e, NULL); /* the counts as they are now */
 		rc = had_device ? remove_patiently(a, e.name, force, &err)

@@ -4,7 +4,8 @@
  *   POST   /v1/exports         {"url", "name"?, "attach"?: "none"|"auto"|WAY, "refresh"?: bool,
  *                               "device"?: "/dev/nbdN", "queues"?: 1..64,
  *                               "on_deadline"?: "eio"|"wait",
- *                               "promote"?: "auto"|"never"}; the reply is the export,
+ *                               "promote"?: "auto"|"never"|"erofs-file" (the reply's
+ *                               "file" is to be mounted)}; the reply is the export,
  *                               "newly_attached", and "passed_over": why "auto" did not take its
  *                               first way, "" when it did
  *   GET    /v1/exports          [export, ..]

@@ -9,8 +9,10 @@
  * A sealed object's data file has mode 0400, and this process holds no descriptor that writes to
  * it: a stray write fails instead of changing what others read.
  *
- * DIR/promoted holds the boot id while someone else reads the data file: the next worker keeps the
- * object before it looks at anything else. Neither loop devices nor mounts outlive a boot.
+ * DIR/promoted holds the boot id while someone else may read the data file: the next worker keeps
+ * the object before it looks at anything else. Neither loop devices nor mounts outlive a boot. It
+ * is let go only when the kernel says that nobody has the file open: a write lease is given on no
+ * others.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -215,16 +217,51 @@ void object_promoted(struct object *o)
 	pthread_mutex_unlock(&o->store->lock);
 }
 
-void object_release(struct object *o)
+bool object_is_read_elsewhere(struct object *o)
+{
+	bool is = true;
+
+	if (object_files_open(o))
+		return true;
+	object_direct_close(o);
+	if (!fcntl(o->data_fd, F_SETLEASE, F_WRLCK)) {
+		fcntl(o->data_fd, F_SETLEASE, F_UNLCK);
+		is = false;
+	}
+	object_files_close(o);
+	return is;
+}
+
+/* Under the lock. */
+static void let_go_unread(struct object *o)
 {
 	char path[PATH_LEN];
 
+	if (!o->orphan || object_is_read_elsewhere(o))
+		return;
+	o->orphan = false;
 	path_of(o, PROMOTED, path);
-	pthread_mutex_lock(&o->store->lock);
-	if (!--o->promotions)
-		unlinkat(o->store->objects_fd, path, 0);
+	unlinkat(o->store->objects_fd, path, 0);
 	atomic_fetch_sub(&o->kept, 1);
+}
+
+void object_release(struct object *o)
+{
+	pthread_mutex_lock(&o->store->lock);
+	if (--o->promotions)
+		atomic_fetch_sub(&o->kept, 1);
+	else
+		o->orphan = true;
+	let_go_unread(o);
 	pthread_mutex_unlock(&o->store->lock);
+}
+
+void store_let_go_unread(struct store *s)
+{
+	pthread_mutex_lock(&s->lock);
+	for (uint64_t i = 0; i < s->nobjects; i++)
+		let_go_unread(s->objects[i]);
+	pthread_mutex_unlock(&s->lock);
 }
 
 int object_data_path(const struct object *o, char *out, size_t room)

@@ -198,6 +198,16 @@ void object_direct_open(struct object *o)
 	pthread_mutex_unlock(&o->files_lock);
 }
 
+void object_direct_close(struct object *o)
+{
+	pthread_mutex_lock(&o->files_lock);
+	if (o->direct_fd >= 0 && !atomic_load(&o->device_readers)) {
+		close(o->direct_fd);
+		o->direct_fd = -1;
+	}
+	pthread_mutex_unlock(&o->files_lock);
+}
+
 int object_stamps(struct object *o, struct object_stamps *out)
 {
 	int rc = 0;

@@ -88,7 +88,7 @@ struct object {
 	_Atomic uint32_t users;		 /* object_open() less object_close() */
 	_Atomic bool sealed;		 /* durably complete, and data_fd only reads */
 	uint32_t promotions;		 /* object_promoted() less object_release() */
-	bool orphan; /* promoted by the process before, and nobody has said so to this one yet */
+	bool orphan; /* promoted no more as far as we know, but kept: somebody may read it yet */
 	/* store/pages.h */
 	_Atomic uint32_t device_readers, program_readers;
 	struct object_pages *_Atomic pages; /* NULL until a device reads */
@@ -197,6 +197,14 @@ int object_promote(struct object *o);
 /* It is already, as the process before this one left it. */
 void object_promoted(struct object *o);
 void object_release(struct object *o);
+
+/* Somebody besides us has the data file open, as a loop device's or a mount's, or nobody can say.
+ */
+bool object_is_read_elsewhere(struct object *o);
+
+/* Let go of what was released, or promoted by a process before this one without anyone claiming it
+ * since, once nobody reads it any more. */
+void store_let_go_unread(struct store *s);
 
 /* -ENAMETOOLONG */
 int object_data_path(const struct object *o, char *out, size_t room);

@@ -56,6 +56,7 @@ void object_load_promoted(struct object *o);
  * nothing but another's open or close of the same files. */
 int object_files_open(struct object *o);
 void object_files_close(struct object *o);
+void object_direct_close(struct object *o);  /* if no device reads */
 void object_direct_open(struct object *o);   /* direct_fd, if the file system has such reads */
 int object_dir_open(const struct object *o); /* a descriptor, the caller's; or a negative errno */
 /* Reads don't look whether to note when they were: it costs 0.1 us each, and nobody asks. */

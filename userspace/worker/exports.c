@@ -104,6 +104,8 @@ void exports_tell(struct volume *v, struct export_info *out)
 	snprintf(out->promote, sizeof(out->promote), "%s", v->promote[0] ? v->promote : "never");
 	snprintf(out->promote_note, sizeof(out->promote_note), "%s", v->promote_note);
 	out->promoted = v->promoted;
+	if (v->promoted && strcmp(v->promote, "erofs-file") == 0)
+		object_data_path(v->source->data.object, out->file, sizeof(out->file));
 	out->fetching = atomic_load(&v->fetching);
 	out->complete = object_has_all(v->source->data.object);
 	pthread_mutex_lock(&v->lock);

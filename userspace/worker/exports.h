@@ -34,18 +34,19 @@ struct export_info {
 	uint64_t reads_local, reads_peer, reads_origin;
 	uint64_t bytes_local, bytes_peer, bytes_origin;
 	uint64_t read_errors;
-	uint64_t deadlines;	/* reads that no source answered in time, whatever came of them */
-	uint64_t limit;		/* bytes a second from the origin; 0 = none */
-	uint64_t store_limit;	/* bytes of the store at most; 0 = any */
-	bool kept;		/* its blocks are not evicted */
-	bool waits;		/* reads whose deadline passed are tried again */
-	uint32_t patient;	/* of them, how many now */
-	char last_error[512];	/* why the last read failed, "" if none did */
-	char promote[16];	/* "auto" or "never" */
-	bool promoted;		/* the device reads the store's file by itself */
-	char promote_note[200]; /* why it is not, though "auto"; "" = it is, or will be */
-	bool complete;		/* all of it is in the store */
-	bool fetching;		/* all of it is being brought there */
+	uint64_t deadlines;   /* reads that no source answered in time, whatever came of them */
+	uint64_t limit;	      /* bytes a second from the origin; 0 = none */
+	uint64_t store_limit; /* bytes of the store at most; 0 = any */
+	bool kept;	      /* its blocks are not evicted */
+	bool waits;	      /* reads whose deadline passed are tried again */
+	uint32_t patient;     /* of them, how many now */
+	char last_error[512]; /* why the last read failed, "" if none did */
+	char promote[16];     /* "auto" or "never" */
+	bool promoted;	      /* the device, or a mount, reads the store's file by itself */
+	char file[CONFIG_PATH_MAX + 128]; /* "erofs-file": the store's file; else "" */
+	char promote_note[200];		  /* why it is not, though "auto"; "" = it is, or will be */
+	bool complete;			  /* all of it is in the store */
+	bool fetching;			  /* all of it is being brought there */
 };
 
 /* Of the device that shows the image: whole 4 KiB, the tail zeros. */

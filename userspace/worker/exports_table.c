@@ -28,6 +28,15 @@ struct volume *exports_volume(struct exports *x, const char *name)
 	return v;
 }
 
+static bool shows_file(const struct volume *v, const char *path)
+{
+	char file[CONFIG_PATH_MAX + 128];
+
+	return v->promoted && !v->device[0] &&
+	       !object_data_path(v->source->data.object, file, sizeof(file)) &&
+	       strcmp(file, path) == 0;
+}
+
 struct volume *exports_lookup(struct exports *x, const char *key)
 {
 	struct volume *v = exports_volume(x, key);
@@ -36,7 +45,7 @@ struct volume *exports_lookup(struct exports *x, const char *key)
 		struct volume *w = x->volumes[i];
 
 		if (strcmp(w->url, key) == 0 || strcmp(w->shown_url, key) == 0 ||
-		    (w->device[0] && strcmp(w->device, key) == 0))
+		    (w->device[0] && strcmp(w->device, key) == 0) || shows_file(w, key))
 			v = w;
 	}
 	return v;

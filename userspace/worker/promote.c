@@ -187,6 +187,28 @@ void promotion_end(struct exports *x, const char *name)
 	volume_unref(v);
 }
 
+int exports_promotion_end(struct exports *x, const char *key, bool force, struct err *err)
+{
+	struct volume *v = volume_get(x, key, err);
+	struct object *o;
+	int rc = 0;
+
+	if (!v)
+		return -ENOENT;
+	o = v->source->data.object;
+	pthread_mutex_lock(&x->promoting);
+	if (v->promoted && !force && o->promotions == 1 && object_is_read_elsewhere(o)) {
+		rc = err_set(err, -EBUSY, "the store's file of %s is mounted: unmount it first",
+			     v->export.name);
+	} else if (v->promoted) {
+		note(x, v, false, "");
+		object_release(o);
+	}
+	pthread_mutex_unlock(&x->promoting);
+	volume_unref(v);
+	return rc;
+}
+
 void exports_note_promoted(struct exports *x, const char *name, bool promoted)
 {
 	struct volume *v = volume_get(x, name, NULL);
@@ -202,23 +224,43 @@ void exports_note_promoted(struct exports *x, const char *name, bool promoted)
 		volume_unref(v);
 }
 
-int exports_set_promote(struct exports *x, const char *key, const char *wish, bool fresh,
-			struct export_info *out, struct err *err)
+/* The store's file for a mount of its own. */
+static int promote_file(struct exports *x, struct volume *v, struct err *err)
 {
-	struct promoter *p = x->promoter;
-	struct volume *v;
-	int rc = 0;
+	struct object *o = v->source->data.object;
+	const char *name = v->export.name;
+	int rc;
 
-	if (strcmp(wish, "auto") != 0 && strcmp(wish, "never") != 0)
-		return err_set(err, -EINVAL, "promote must be auto or never");
-	v = volume_get(x, key, err);
-	if (!v)
-		return -ENOENT;
-	if (!p) {
-		volume_unref(v);
-		return err_set(err, -ENOTSUP, "this daemon runs without a supervisor");
-	}
-	pthread_mutex_lock(&x->promoting);
+	if (v->device[0])
+		return err_set(err, -EBUSY, "%s is attached as %s: detach it first", name,
+			       v->device);
+	if (v->promoted)
+		return 0;
+	if (!v->source->manifest)
+		return err_set(err, -ENOTSUP, "%s is not sealed: see cairn image seal", name);
+	if (!object_has_all(o))
+		return err_set(err, -EAGAIN,
+			       "%s is not complete on this node: fetch it first (--wait, or cairn "
+			       "fetch)",
+			       name);
+	if (!holds_erofs(o))
+		return err_set(err, -ENOTSUP, "%s holds no erofs", name);
+	rc = object_promote(o);
+	if (rc)
+		return err_set(err, rc, "the store can't keep %s: %s", name, strerror(-rc));
+	pthread_mutex_lock(&x->lock);
+	snprintf(v->promote, sizeof(v->promote), "erofs-file");
+	pthread_mutex_unlock(&x->lock);
+	note(x, v, true, "");
+	return 0;
+}
+
+static int promote_device(struct exports *x, struct volume *v, const char *wish, bool fresh,
+			  struct err *err)
+{
+	if (v->promoted && strcmp(v->promote, "erofs-file") == 0)
+		return err_set(err, -EBUSY, "the store's file of %s is for a mount: unmount it",
+			       v->export.name);
 	pthread_mutex_lock(&x->lock);
 	snprintf(v->promote, sizeof(v->promote), "%s", wish);
 	v->promote_note[0] = 0;
@@ -226,9 +268,30 @@ int exports_set_promote(struct exports *x, const char *key, const char *wish, bo
 	exports_save(x);
 	pthread_mutex_unlock(&x->lock);
 	if (v->promoted && strcmp(wish, "never") == 0)
-		rc = release(p, v, err);
+		return release(x->promoter, v, err);
+	try_promote(x->promoter, v, fresh);
+	return 0;
+}
+
+int exports_set_promote(struct exports *x, const char *key, const char *wish, bool fresh,
+			struct export_info *out, struct err *err)
+{
+	bool file = strcmp(wish, "erofs-file") == 0;
+	struct volume *v;
+	int rc;
+
+	if (!file && strcmp(wish, "auto") != 0 && strcmp(wish, "never") != 0)
+		return err_set(err, -EINVAL, "promote must be auto, never or erofs-file");
+	v = volume_get(x, key, err);
+	if (!v)
+		return -ENOENT;
+	pthread_mutex_lock(&x->promoting);
+	if (file)
+		rc = promote_file(x, v, err);
+	else if (x->promoter)
+		rc = promote_device(x, v, wish, fresh, err);
 	else
-		try_promote(p, v, fresh);
+		rc = err_set(err, -ENOTSUP, "this daemon runs without a supervisor");
 	pthread_mutex_lock(&x->lock);
 	exports_tell(v, out);
 	pthread_mutex_unlock(&x->lock);
@@ -276,8 +339,9 @@ static void fetch_end(struct exports *x, struct volume *v, bool done)
 		 v->export.name);
 }
 
-/* True: there is more to do. */
-static bool fetch_step(struct exports *x, struct volume *v)
+/* True: there is more to do. Blocks are delivered before they are stored, so another round begins a
+ * while (@tick) after the one before. */
+static bool fetch_step(struct exports *x, struct volume *v, bool tick)
 {
 	bool done;
 
@@ -286,6 +350,8 @@ static bool fetch_step(struct exports *x, struct volume *v)
 	if (!volume_fetch(v, &v->fetch_at, FETCH_EXTENTS) || atomic_load(&v->prefetches))
 		return true;
 	done = object_has_all(v->source->data.object);
+	if (!done && !tick)
+		return true;
 	if (!done && ++v->fetch_passes < FETCH_PASSES) {
 		v->fetch_at = 0;
 		return true;
@@ -318,7 +384,7 @@ static bool look(struct promoter *p, bool all)
 	bool fetching = false;
 
 	for (size_t i = 0; i < n; i++) {
-		bool was = atomic_load(&list[i]->fetching), more = fetch_step(p->x, list[i]);
+		bool was = atomic_load(&list[i]->fetching), more = fetch_step(p->x, list[i], all);
 
 		fetching = fetching || more;
 		if (all || (was && !more)) {
@@ -357,6 +423,8 @@ static void *promoter_run(void *arg)
 	do {
 		bool all = clock_now_ns() >= next_ns;
 
+		if (all)
+			store_let_go_unread(p->x->store);
 		if (all)
 			next_ns = clock_now_ns() + LOOK_MS * NSEC_PER_MSEC;
 		fetching = look(p, all);

@@ -21,12 +21,17 @@ struct promoter;
 int promoter_start(struct exports *x, int supervisor_fd, struct promoter **out, struct err *err);
 void promoter_stop(struct promoter *p);
 
-/* Whether the export's device may be promoted: "auto" or "never", which takes a promotion back.
+/* Whether the export's device may be promoted: "auto" or "never", which takes a promotion back. Or
+ * "erofs-file": the store's file itself is to be mounted; -EAGAIN: not complete yet; -ENOTSUP.
  * @fresh: the device was made just now, and nobody has it mounted. An image that can't be promoted
  * is no error: the export's promote_note says why. -EINVAL; -ENOENT; what kept it from being taken
  * back. Told in @out. By control threads: asks the supervisor. */
 int exports_set_promote(struct exports *x, const char *key, const char *promote, bool fresh,
 			struct export_info *out, struct err *err);
+
+/* The export has to go: -EBUSY while the store's file is mounted as such, unless @force: then it
+ * stays in the store until that ends. */
+int exports_promotion_end(struct exports *x, const char *key, bool force, struct err *err);
 
 /* Bring all of the image into the store, behind everything that is read, or no longer. -ENOSPC: the
  * store is smaller. */

@@ -293,6 +293,7 @@ int worker_main(const struct config *cfg, const struct worker_fds *fds)
 	sigaddset(&set, SIGUSR1);
 	sigprocmask(SIG_BLOCK, &set, NULL); /* threads inherit it: only this one takes them */
 	signal(SIGPIPE, SIG_IGN);
+	signal(SIGIO, SIG_IGN); /* somebody opened a file of the store while a lease was tried */
 	log_set_name("worker");
 	raise_file_limit();
 	bound_heap();
