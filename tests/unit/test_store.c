@@ -339,6 +339,21 @@ static void a_quota_holds_and_is_filled_from_its_own_extents(void **state)
 	object_close(neighbour);
 }
 
+static void what_readers_asked_for_is_told_from_what_came_along(void **state)
+{
+	struct bed *b = *state;
+
+	assert_int_equal(store_wanted(b->store), 0);
+	object_touch(b->o, 4 * MIB - 4096, 8192, false); /* the last block of 0, the first of 1 */
+	put(b, 32, 32, 1);
+	put(b, 64, 32, 1);
+	assert_int_equal(store_wanted(b->store), 2 * STORE_BLOCK);
+	object_touch(b->o, 3 * MIB, MIB, true);
+	assert_int_equal(store_wanted(b->store), 17 * STORE_BLOCK);
+	object_touch(b->o, 0, MIB, false); /* not stored */
+	assert_int_equal(store_wanted(b->store), 17 * STORE_BLOCK);
+}
+
 static void zero_blocks_take_no_space_and_survive_eviction_only_in_memory(void **state)
 {
 	struct bed *b = *state;
@@ -629,6 +644,7 @@ int main(void)
 		T(a_lowered_limit_holds_from_the_start),
 		T(pinned_extents_are_never_evicted),
 		T(a_kept_object_is_never_evicted),
+		T(what_readers_asked_for_is_told_from_what_came_along),
 		T(a_quota_holds_and_is_filled_from_its_own_extents),
 		T(zero_blocks_take_no_space_and_survive_eviction_only_in_memory),
 		T(space_is_not_freed_under_a_reader),

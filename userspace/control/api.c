@@ -103,6 +103,7 @@ static cJSON *store_json(const struct worker_status *w)
 
 	cJSON_AddStringToObject(s, "path", w->store_path);
 	reply_add_u64(s, "used_bytes", w->store_used);
+	reply_add_u64(s, "wanted_bytes", w->store_wanted);
 	reply_add_u64(s, "size_bytes", w->store_size);
 	reply_add_u64(s, "objects", w->store_objects);
 	reply_add_u64(s, "evictions", w->store_evictions);

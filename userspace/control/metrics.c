@@ -45,6 +45,9 @@ static void store_print(const struct worker_status *w, FILE *out)
 {
 	single(out, "cairn_store_used_bytes", "gauge", "Bytes of images in the store.",
 	       w->store_used);
+	single(out, "cairn_store_wanted_bytes", "gauge",
+	       "Of them what a reader asked for, told from a part of the extents.",
+	       w->store_wanted);
 	single(out, "cairn_store_size_bytes", "gauge", "Most bytes the store keeps.",
 	       w->store_size);
 	single(out, "cairn_store_objects", "gauge", "Objects in the store.", w->store_objects);

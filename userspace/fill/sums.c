@@ -80,7 +80,7 @@ static bool read_resident(struct flight *f, struct fill_source *tree, uint64_t a
 	good = object_resident(o, at, len) == len &&
 	       pread_all(o->data_fd, f->sums[first], len, at) == 0;
 	if (good)
-		object_touch(o, at, true);
+		object_touch(o, at, len, true);
 	object_unpin(o, at / STORE_EXTENT);
 	if (good)
 		f->sums_have |= blocks_mask(first, n);
@@ -94,7 +94,7 @@ static void ask_tree(struct flight *f, struct fill_source *tree, uint64_t at, ui
 
 	if (read_resident(f, tree, at, first, n))
 		return;
-	object_touch(tree->object, at, false);
+	object_touch(tree->object, at, n * SHA256_LEN, false);
 	s = calloc(1, sizeof(*s));
 	if (!s) {
 		flight_fail(f, blocks_mask(first, n), -ENOMEM, "out of memory");

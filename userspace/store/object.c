@@ -46,6 +46,7 @@ void object_free(struct object *o)
 	words_free(o->ready, o->extents, 8);
 	words_free(o->suspect, o->extents, 8);
 	words_free(o->stored, o->extents, 8);
+	words_free(o->wanted, o->extents, 8);
 	words_free(o->use, o->extents, 8);
 	words_free(o->pins, o->extents, 4);
 	object_pages_free(o);
@@ -80,9 +81,10 @@ static int object_alloc_words(struct object *o)
 	o->ready = words_new(o->extents, 8);
 	o->suspect = words_new(o->extents, 8);
 	o->stored = words_new(o->extents, 8);
+	o->wanted = words_new(o->extents, 8);
 	o->use = words_new(o->extents, 8);
 	o->pins = words_new(o->extents, 4);
-	if (!o->ready || !o->suspect || !o->stored || !o->use || !o->pins)
+	if (!o->ready || !o->suspect || !o->stored || !o->wanted || !o->use || !o->pins)
 		return -ENOMEM;
 	o->set = (struct evict_set){.extents = o->extents,
 				    .stored = o->stored,

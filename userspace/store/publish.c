@@ -209,6 +209,7 @@ int object_hide(struct object *o, uint64_t extent, uint64_t *mask)
 	}
 	atomic_store(&o->suspect[extent], 0);
 	atomic_store(&o->stored[extent], 0);
+	atomic_store_explicit(&o->wanted[extent], 0, memory_order_relaxed);
 	atomic_fetch_sub(&o->stored_blocks, (uint64_t)__builtin_popcountll(was));
 	*mask = was;
 	return 0;

@@ -247,6 +247,32 @@ uint64_t store_objects(struct store *s)
 	return n;
 }
 
+uint64_t store_wanted(struct store *s)
+{
+	uint64_t stored = 0, wanted = 0, from = 0, step;
+
+	pthread_mutex_lock(&s->lock);
+	pthread_mutex_lock(&s->evict_lock);
+	step = s->evict.nlisted / 4096 + 1;
+	for (uint64_t i = 0; i < s->nobjects; i++) {
+		const struct object *o = s->objects[i];
+
+		for (; from < o->set.nlisted; from += step) {
+			uint64_t mask = atomic_load(&o->stored[o->set.listed[from]]);
+
+			stored += (uint64_t)__builtin_popcountll(mask);
+			mask &= atomic_load(&o->wanted[o->set.listed[from]]);
+			wanted += (uint64_t)__builtin_popcountll(mask);
+		}
+		from -= o->set.nlisted;
+	}
+	pthread_mutex_unlock(&s->evict_lock);
+	pthread_mutex_unlock(&s->lock);
+	return stored ? (uint64_t)((double)atomic_load(&s->counters.used) * (double)wanted /
+				   (double)stored)
+		      : 0;
+}
+
 const char *store_path(const struct store *s)
 {
 	return s->path;

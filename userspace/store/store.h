@@ -44,6 +44,11 @@
 #define STORE_EXTENT_BLOCKS 64
 #define OBJECT_LENGTH_MAX   (1ULL << 50)
 
+static inline uint64_t blocks_mask(uint32_t first, uint32_t n)
+{
+	return n >= 64 ? ~0ULL : ((1ULL << n) - 1) << first;
+}
+
 enum object_kind { OBJECT_IMAGE = 1, OBJECT_TREE = 2 };
 
 struct object_id {
@@ -79,6 +84,7 @@ struct object {
 	} stamps;
 	uint64_t extents;
 	_Atomic uint64_t *ready, *suspect, *stored;
+	_Atomic uint64_t *wanted; /* blocks that a reader asked for since the extent is stored */
 	_Atomic uint64_t *use;
 	_Atomic uint32_t *pins, kept;
 	struct evict *evict; /* the store's */
@@ -110,6 +116,10 @@ void store_leave(struct store *s);
 
 uint64_t store_size(const struct store *s);
 uint64_t store_objects(struct store *s);
+
+/* Bytes stored that a reader asked for, and not only because they were near or next: told from at
+ * most 4,096 extents, evenly drawn. Of an earlier run's blocks only what was read in this one. */
+uint64_t store_wanted(struct store *s);
 const char *store_path(const struct store *s);
 struct store_counters *store_counters(struct store *s);
 struct quiesce *store_quiesce(struct store *s);
@@ -124,11 +134,24 @@ void object_close(struct object *o);
 /* How many of [off, off + len) are ready from @off on. */
 uint32_t object_resident(const struct object *o, uint64_t off, uint32_t len);
 
-/* A reader uses the extent, of which it found what it wants (@hit) or not: for the policy. Any
- * thread, wait-free. */
-static inline void object_touch(struct object *o, uint64_t off, bool hit)
+/* A reader uses the range, and found it (@hit) or not: for the policy, and to tell which blocks
+ * were asked for. Any thread, wait-free. */
+static inline void object_touch(struct object *o, uint64_t off, uint32_t len, bool hit)
 {
-	evict_touch(o->evict, &o->set, off / STORE_EXTENT, hit);
+	uint64_t block = off / STORE_BLOCK, end = (off + len - 1) / STORE_BLOCK + 1;
+
+	while (block < end) {
+		uint64_t extent = block / STORE_EXTENT_BLOCKS, in = block % STORE_EXTENT_BLOCKS;
+		uint64_t n = end - block, mask;
+
+		if (n > STORE_EXTENT_BLOCKS - in)
+			n = STORE_EXTENT_BLOCKS - in;
+		mask = blocks_mask((uint32_t)in, (uint32_t)n);
+		evict_touch(o->evict, &o->set, extent, hit);
+		if (mask & ~atomic_load_explicit(&o->wanted[extent], memory_order_relaxed))
+			atomic_fetch_or_explicit(&o->wanted[extent], mask, memory_order_relaxed);
+		block += n;
+	}
 }
 
 /* object_touch() follows soon: of a huge image its word is in no cache, and comes while the read is
@@ -215,10 +238,5 @@ int object_data_open(const struct object *o);
 /* Small files by URL: whole or not at all. @limit bounds what is read. */
 int store_url_write(struct store *s, const char *url, const void *buf, size_t len);
 int store_url_read(struct store *s, const char *url, size_t limit, char **buf, size_t *len);
-
-static inline uint64_t blocks_mask(uint32_t first, uint32_t n)
-{
-	return n >= 64 ? ~0ULL : ((1ULL << n) - 1) << first;
-}
 
 #endif

@@ -332,6 +332,7 @@ void exports_status(struct exports *x, struct worker_status *out)
 	out->store_used = s->used;
 	out->store_size = store_size(x->store);
 	out->store_objects = store_objects(x->store);
+	out->store_wanted = store_wanted(x->store);
 	out->store_evictions = s->evicted_extents;
 	out->store_errors = s->write_errors;
 	out->store_rechecks = s->rechecked_blocks;

@@ -56,7 +56,7 @@ static inline uint64_t export_device_len(const struct export_info *e)
 }
 
 struct worker_status {
-	uint64_t store_used, store_size, store_objects, store_evictions, store_errors,
+	uint64_t store_used, store_wanted, store_size, store_objects, store_evictions, store_errors,
 		store_rechecks;
 	uint64_t verify_failures; /* blocks whose bytes did not match their hash */
 	char store_path[CONFIG_PATH_MAX];

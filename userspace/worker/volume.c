@@ -159,7 +159,7 @@ static void volume_served(struct nbd_export *e, uint64_t off, uint32_t len)
 		stripe_of_thread = atomic_fetch_add(&next_stripe, 1) % VOLUME_STRIPES;
 	atomic_fetch_add_explicit(&v->local[stripe_of_thread].reads, 1, memory_order_relaxed);
 	atomic_fetch_add_explicit(&v->local[stripe_of_thread].bytes, len, memory_order_relaxed);
-	object_touch(v->source->data.object, off, true);
+	object_touch(v->source->data.object, off, len, true);
 	completion_served(v, off, len);
 	note_pages(v->source->data.object, off, len);
 	if (!atomic_load_explicit(&v->streams_awake, memory_order_relaxed))
@@ -306,7 +306,7 @@ static void start_fills(struct volume_read *r)
 					.share = r->volume->share,
 					.done = fill_done,
 					.owner = r};
-		object_touch(f->source->object, at, false);
+		object_touch(f->source->object, at, f->len, false);
 		at = stop;
 	}
 	for (uint32_t i = 0, n = r->nfills; i < n; i++) /* the last may free @r */
