@@ -193,7 +193,7 @@ def few_and_many(lab, place, facts):
         if row["unique_bytes"] < DATA // SPREAD:
             raise servers.Unavailable(f"piece-{i}: read {row['unique_bytes']} bytes")
     for daemon in (few, many):
-        facts.append(f"{daemon.name}: {count(daemon)} exports, {daemon.descriptors()} descriptors, "
+        facts.append(f"{daemon.name}: exports {count(daemon)}, {daemon.descriptors()} descriptors, "
                      f"RssAnon {daemon.memory_mib():.1f} MiB")
     return {
         "1 export": lambda: few.reads_warm("one"),
@@ -219,8 +219,8 @@ def how_long(daemons, facts):
         os.kill(dead, signal.SIGKILL)
         status = d.wait_for_answer(lambda s: s["worker_pid"] != dead and
                                    len(s["images"]) == exports)
-        facts.append(f"{d.name}: `cairn status` {statistics.median(times):.0f} ms; all {exports} "
-                     f"exports again {(time.monotonic() - began) * 1e3:.0f} ms after the worker "
+        facts.append(f"{d.name}: `cairn status` {statistics.median(times):.0f} ms; all exports "
+                     f"again {(time.monotonic() - began) * 1e3:.0f} ms after the worker "
                      f"was killed, with {status['store']['objects']} objects in the store")
 
 
