@@ -6,6 +6,9 @@
  *	storelab evict DIR GIB REAL	evict GIB at once, of which REAL are really allocated, while
  *					a reader takes the turns of a data thread over resident
  *					blocks of the same file; before that, as long without
+ *	storelab cold FILE WAY SIZE	read a file that is not in the page cache in pieces of SIZE:
+ *					WAY is buffered, dontcache (RWF_DONTCACHE, 6.14), drop
+ *					(buffered, and dropped behind by 4 MiB) or direct
  *
  * DIR is made, and removed at the end by who asked for it.
  */
@@ -20,6 +23,7 @@
 #include <sys/resource.h>
 #include <sys/sendfile.h>
 #include <sys/stat.h>
+#include <sys/uio.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -272,6 +276,49 @@ static void bench_evict(const char *dir, uint64_t bytes, uint64_t real)
 	store_close(s);
 }
 
+/* Cold reads. */
+
+static int64_t cached_bytes(int fd, uint64_t len)
+{
+	int64_t n = 0;
+
+	for (uint64_t at = 0; at < len; at += 4096)
+		n += file_has_pages(fd, at, 4096) ? 4096 : 0;
+	return n;
+}
+
+static void bench_cold(const char *path, const char *way, uint32_t size)
+{
+	bool direct = strcmp(way, "direct") == 0, drop = strcmp(way, "drop") == 0;
+	int flags = strcmp(way, "dontcache") == 0 ? 0x80 /* RWF_DONTCACHE */ : 0;
+	int fd = open(path, O_RDONLY | (direct ? O_DIRECT : 0) | O_CLOEXEC);
+	struct iovec iov = {aligned_alloc(4096, size), size};
+	uint64_t at = 0, t0;
+	double cpu, seconds;
+	ssize_t n;
+
+	if (fd < 0 || !iov.iov_base)
+		die("%s: %s", path, strerror(errno));
+	posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED);
+	cpu = cpu_seconds();
+	t0 = clock_now_ns();
+	while ((n = preadv2(fd, &iov, 1, (off_t)at, flags)) > 0) {
+		at += (uint64_t)n;
+		if (drop && at % STORE_EXTENT == 0)
+			posix_fadvise(fd, (off_t)(at - STORE_EXTENT), STORE_EXTENT,
+				      POSIX_FADV_DONTNEED);
+	}
+	if (n < 0)
+		die("%s: %s", way, strerror(errno));
+	seconds = (double)(clock_now_ns() - t0) / 1e9;
+	cpu = cpu_seconds() - cpu;
+	printf("{\"MBps\":%.1f,\"cpu_us_per_mib\":%.1f,\"left_mib\":%.1f}\n",
+	       (double)at / 1e6 / seconds, cpu * 1e6 / ((double)at / (double)MIB),
+	       (double)cached_bytes(fd, at) / (double)MIB);
+	free(iov.iov_base);
+	close(fd);
+}
+
 int main(int argc, char **argv)
 {
 	log_set_level(LOG_ERROR_);
@@ -281,7 +328,10 @@ int main(int argc, char **argv)
 	else if (argc == 5 && strcmp(argv[1], "evict") == 0)
 		bench_evict(argv[2], strtoull(argv[3], NULL, 0) * GIB,
 			    strtoull(argv[4], NULL, 0) * GIB);
+	else if (argc == 5 && strcmp(argv[1], "cold") == 0)
+		bench_cold(argv[2], argv[3], (uint32_t)strtoul(argv[4], NULL, 0));
 	else
-		die("usage: storelab open DIR GIB OBJECTS | evict DIR GIB REAL");
+		die("usage: storelab open DIR GIB OBJECTS | evict DIR GIB REAL | cold FILE WAY "
+		    "SIZE");
 	return 0;
 }
