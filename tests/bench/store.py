@@ -91,6 +91,53 @@ class Dropper(threading.Thread):
         self.join()
 
 
+class Sampler(threading.Thread):
+    """Looks at what the data thread does: asleep anywhere but where it waits for requests, it
+    holds up everybody. Needs root; without it `asleep` stays empty."""
+
+    WAITS = ("io_cqring_wait", "ep_poll", "do_epoll_wait")
+
+    def __init__(self, pid):
+        super().__init__()
+        self.folder = self.find(pid)
+        self.over = threading.Event()
+        self.seen = self.asleep = 0
+        self.start()
+
+    @staticmethod
+    def find(pid):
+        for worker in servers.descendants_of(pid):
+            for tid in os.listdir(f"/proc/{worker}/task"):
+                folder = f"/proc/{worker}/task/{tid}"
+                with open(f"{folder}/comm") as f:
+                    if f.read().startswith("nbd"):
+                        return folder
+        raise servers.Unavailable("cairnd has no data thread")
+
+    def look(self):
+        with open(f"{self.folder}/stack") as f:
+            stack = f.read()
+        with open(f"{self.folder}/stat") as f:
+            state = f.read().rpartition(")")[2].split()[0]
+        self.seen += 1
+        # in no known place: it woke in between
+        self.asleep += state == "D" or (state == "S" and "do_syscall" in stack and
+                                        "exit_to_user" not in stack and
+                                        not any(w in stack for w in self.WAITS))
+
+    def run(self):
+        while not self.over.wait(0.002):
+            try:
+                self.look()
+            except OSError:
+                return
+
+    def stop(self):
+        self.over.set()
+        self.join()
+        return {"asleep": 100 * self.asleep / self.seen} if self.seen else {}
+
+
 def beside(daemon, export, size, answers):
     """Eight readers of @export for longer than the one who is timed."""
     twin = object.__new__(servers.Server)
@@ -114,7 +161,9 @@ def stall(daemon, files, cell):
         elif where == "cached":
             daemon.load("stored", "seq", 1 << 20, 4, 1, 1)
         thread = beside(daemon, "missing" if where == "origin" else "stored", size, answers)
+    sampler = Sampler(daemon.pid)
     row = daemon.load("own", "rnd", 4096, 1, 1, STALL_SECS, *span)
+    row.update(sampler.stop())
     if thread:
         thread.join()
         row["beside_MBps"] = answers[0].get("MBps")
@@ -153,12 +202,14 @@ def run_stalls(lab, book):
         for path in paths.values():
             os.unlink(path)
     lines = [[cell, *(tables.spread(tables.median_of(book.rows, "cairn", cell, f)[0])
-                      for f in ("p50_us", "p99_us", "beside_MBps")),
-              tables.number(median(book, "cairn", cell, "p99_us") /
-                            median(book, "cairn", "none", "p99_us"))] for cell in NEIGHBOURS]
+                      for f in ("p50_us", "p99_us", "beside_MBps", "asleep")),
+              *(tables.number(median(book, "cairn", cell, "p99_us") /
+                              median(book, "cairn", other, "p99_us"))
+                for other in ("none", "4K in the page cache"))] for cell in NEIGHBOURS]
     tables.print_grid("Store: µs of a resident 4 KiB read, eight readers beside it on one thread",
-                      ["p50", "p99", "MB/s beside", "p99 / none"],
-                      [[c, *rest] for c, *rest in lines])
+                      ["p50", "p99", "MB/s beside", "% asleep elsewhere", "p99 / none",
+                       "/ cached"], lines)
+    print("  The eight and their server want the same CPUs: the second row is what that alone costs.")
 
 
 # The disk.
