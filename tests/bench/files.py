@@ -30,7 +30,7 @@ def read_files(server, point, how, threads, round_):
     argv = [os.path.join(servers.TOOLS, "filesread"), how, point, str(threads), str(FILES_SECS)]
     if how == "random":
         argv += [images.LIST, str(round_ + 1)]
-    return json.loads(mounts.run(argv, server, FILES_SECS + 20))
+    return json.loads(mounts.run(argv, server, FILES_SECS + 10))
 
 
 def measure(lab, book, name, cell, round_):

@@ -72,11 +72,12 @@ def load(server, mode, size, depth, connections, seconds, *options):
 
 
 def fio(server, rw, size, depth, connections, seconds, *options):
-    """The same by fio's nbd engine, which is a limit itself, in nbdload's words."""
+    """The same by fio's nbd engine, which is a limit itself, in nbdload's words. fio knows whole
+    seconds only."""
     servers.need("fio")
     argv = ["fio", "--name=bench", "--ioengine=nbd", f"--uri={server.uri}", f"--rw={rw}",
             f"--bs={size}", f"--iodepth={depth}", f"--numjobs={connections}", "--thread",
-            "--group_reporting", f"--runtime={seconds:g}", "--output-format=json", *options]
+            "--group_reporting", f"--runtime={max(1, round(seconds))}", "--output-format=json", *options]
     try:
         p = subprocess.run(argv, capture_output=True, text=True, timeout=seconds + 20)
     except subprocess.TimeoutExpired:
@@ -108,7 +109,8 @@ class Book:
 
 def failed(book, server, cell, round_, why):
     """A server that never worked is left out from then on; another's cell has no figure."""
-    if any(r["server"] == server and "failed" not in r for r in book.rows):
+    worked = any(r["server"] == server and "failed" not in r for r in book.rows)
+    if worked or isinstance(why, servers.Hung):
         book.add(server, cell, round_, {"failed": str(why)})
     else:
         skip(server, why)

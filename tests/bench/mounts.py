@@ -26,35 +26,35 @@ def unavailable():
 
 
 def give_up(p, server):
-    """Nothing but the end of its server frees a program that waits for it in the kernel."""
+    """Nothing but the end of its server frees who waits for it in the kernel: this program, or who
+    unmounts."""
+    servers.kill(server.pid)
     p.kill()
-    try:
-        p.communicate(timeout=5)
-    except subprocess.TimeoutExpired:
-        servers.kill(server.pid)
-        p.communicate()
+    p.communicate()
 
 
 def run(argv, server, seconds=60):
     """What it printed."""
-    with subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                          stderr=subprocess.PIPE, text=True) as p:
-        try:
-            out, err = p.communicate(timeout=seconds)
-        except subprocess.TimeoutExpired:
-            give_up(p, server)
-            what = os.path.basename(argv[0])
-            raise servers.Unavailable(f"{what} did not end within {seconds} s") from None
-        except BaseException:
-            give_up(p, server)
-            raise
+    p = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                         stderr=subprocess.PIPE, text=True)
+    name = os.path.basename(argv[0])
+    try:
+        out, err = p.communicate(timeout=seconds)
+    except subprocess.TimeoutExpired:
+        give_up(p, server)
+        raise servers.Hung(f"{name} did not end within {seconds:g} s") from None
+    except BaseException:
+        p.kill()
+        raise
     if p.returncode != 0:
-        raise servers.Unavailable(f"{os.path.basename(argv[0])}: {err.strip()[-300:]}")
+        raise servers.Unavailable(f"{name}: {err.strip()[-300:]}")
     return out.strip()
 
 
-def unmount(point):
-    return servers.run_quietly("umount", point) or servers.run_quietly("umount", "-l", point)
+def unmount(server, point):
+    if not servers.run_quietly("umount", point):
+        servers.kill(server.pid)
+        servers.run_quietly("umount", "-l", point)
 
 
 def device_under(point):
@@ -71,7 +71,7 @@ def mount_cairn(server, url, point):
         device = device_under(point)
         if servers.run_quietly(servers.CAIRN, "--socket", server.control, "umount", point):
             return
-        unmount(point)
+        unmount(server, point)
         if device.startswith("/dev/loop"):
             servers.run_quietly("losetup", "-d", device)
 
@@ -107,7 +107,7 @@ def mount_loop(server, fs, point):
     servers.undoing.append(lambda: servers.run_quietly("losetup", "-d", loop))
     options = "ro,noload" if fs == "ext4" else "ro"
     run(["mount", "-t", fs, "-o", options, loop, point], server)
-    servers.undoing.append(lambda: unmount(point))
+    servers.undoing.append(lambda: unmount(server, point))
 
 
 def mount(server, url, fs):

@@ -32,6 +32,10 @@ class Unavailable(Exception):
     """This server can't be measured here; the text says why."""
 
 
+class Hung(Unavailable):
+    """Not this time."""
+
+
 def alive(pid):
     try:
         with open(f"/proc/{pid}/stat") as f:
@@ -91,11 +95,15 @@ def end(pid):
 
 
 def run_quietly(*argv, seconds=10):
-    """True if it worked, and in time."""
+    """True if it worked, and in time. One that waits in the kernel is left there."""
     try:
-        return subprocess.run(argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-                              stderr=subprocess.DEVNULL, timeout=seconds).returncode == 0
-    except (OSError, subprocess.TimeoutExpired):
+        p = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                             stderr=subprocess.DEVNULL)
+        return p.wait(timeout=seconds) == 0
+    except OSError:
+        return False
+    except subprocess.TimeoutExpired:
+        p.kill()
         return False
 
 
