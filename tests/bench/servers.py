@@ -209,7 +209,7 @@ class Server:
         self.export = ""
         self.folders = []
         self.file = None  # the image as a file, where there is one
-        self.known = len(undoing)
+        self.undo_from = len(undoing)
         for name in os.listdir(scratch.short):  # of the server before
             if name.endswith(".sock"):
                 os.unlink(os.path.join(scratch.short, name))
@@ -232,7 +232,7 @@ class Server:
         return f"nbd+unix:///{urllib.parse.quote(self.export, safe='')}?socket={self.socket}"
 
     def stop(self):
-        undo(self.known)
+        undo(self.undo_from)
         end(self.pid)
 
 
@@ -324,7 +324,7 @@ def refserver(mode):
 # Cairn.
 
 
-def cairn_config(server, store, settings):
+def cairn_config(server, store, settings=""):
     path = os.path.join(server.scratch.disk, "cairnd.ini")
     with open(path, "w") as f:
         f.write(f"[daemon]\ncontrol_socket = {server.control}\n"
@@ -334,7 +334,14 @@ def cairn_config(server, store, settings):
     return path
 
 
+def wait_for_cairnd(server):
+    wait_for(lambda: listens(server.control) or not alive(server.pid), 20, "cairnd was not ready")
+    if not alive(server.pid):
+        raise Unavailable(f"cairnd ended: {last_line(server.log)}")
+
+
 def cairn_export(server, url):
+    wait_for_cairnd(server)
     argv = [CAIRN, "--socket", server.control, "export", url, "--name", "bench"]
     p = subprocess.run(argv, capture_output=True, text=True, timeout=60)
     if p.returncode != 0:
@@ -352,9 +359,7 @@ def cairn_start(server, settings=""):
     server.control = f"{server.scratch.short}/control.sock"
     server.pid = launch([CAIRND, "-c", cairn_config(server, store, settings)], server.log)
     server.folders = [store]
-    wait_for(lambda: listens(server.control) or not alive(server.pid), 20, "cairnd was not ready")
-    if not alive(server.pid):
-        raise Unavailable(f"cairnd ended: {last_line(server.log)}")
+    wait_for_cairnd(server)
 
 
 def cairn(settings=""):
@@ -391,7 +396,7 @@ def start(scratch, name, image, url):
     try:
         WAYS[name](server, image, url)
     except BaseException:
-        undo(server.known)
+        undo(server.undo_from)
         for pid in reversed(running[known:]):
             end(pid)
         raise
