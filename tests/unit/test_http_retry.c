@@ -398,6 +398,7 @@ static void a_busy_origin_is_asked_less_at_once(void **state)
 		.connections = 8, .connect_timeout_ms = 1000, .stall_timeout_ms = 10000};
 	struct bed *b = *state;
 	struct job busy = range_job(b, 0, 10), more[8];
+	struct window window = {0};
 	struct err err;
 
 	http_client_free(b->client);
@@ -405,6 +406,7 @@ static void a_busy_origin_is_asked_less_at_once(void **state)
 	assert_non_null(b->client);
 	http_client_set_backoff(b->client, 300, 300);
 	script(b, STATUS + 503);
+	busy.http.window = &window;
 	http_submit(b->client, &busy.http);
 	while (!busy.http.retry_ns)
 		loop_run_once(b->loop, 10);
@@ -412,12 +414,34 @@ static void a_busy_origin_is_asked_less_at_once(void **state)
 	b->server.most_serving = 0;
 	for (int i = 0; i < 8; i++) {
 		more[i] = range_job(b, 0, 10);
+		more[i].http.window = &window;
 		http_submit(b->client, &more[i].http);
 	}
 	for (int i = 0; i < 8; i++)
 		assert_int_equal(finish(b, &more[i]), 0);
 	assert_int_equal(finish(b, &busy), 0);
 	assert_true(b->server.most_serving <= 5); /* 4, and one after as many good answers */
+}
+
+static void a_busy_origin_holds_up_no_other(void **state)
+{
+	struct bed *b = *state;
+	struct window full = {.most = 2, .limit = 1, .active = 1}, another = {0};
+	struct job held = range_job(b, 0, 10), other = range_job(b, 0, 10);
+	struct drr_flow flow[2];
+
+	for (int i = 0; i < 2; i++)
+		drr_flow_init(&flow[i], DRR_DEMAND);
+	held.http.window = &full;
+	held.http.flow = &flow[0];
+	other.http.window = &another;
+	other.http.flow = &flow[1];
+	http_submit(b->client, &held.http);
+	assert_int_equal(run(b, &other), 0);
+	assert_int_equal(held.http.attempts, 0);
+	full.active = 0;
+	assert_read(b, 0, 10, 1);
+	assert_int_equal(finish(b, &held), 0);
 }
 
 static void a_request_can_be_canceled_in_every_state(void **state)
@@ -644,6 +668,7 @@ int main(void)
 		bed_test(a_header_that_would_smuggle_is_refused),
 		bed_test(requests_beyond_the_limit_wait_in_order),
 		bed_test(a_busy_origin_is_asked_less_at_once),
+		bed_test(a_busy_origin_holds_up_no_other),
 		bed_test(a_request_can_be_canceled_in_every_state),
 		bed_test(done_may_submit_again),
 		bed_test(a_whole_blob_is_read_over_retries),

@@ -15,6 +15,7 @@
 
 #include "base/drr.h"
 #include "fill/share.h"
+#include "origin/window.h"
 
 #define LANE_BUCKETS 64
 
@@ -28,6 +29,7 @@ struct lane {
 	uint64_t memory;		   /* bytes that its requests hold */
 	struct drr_flow wait[DRR_CLASSES]; /* flights, for memory */
 	struct drr_flow ask[DRR_CLASSES];  /* requests, for a connection */
+	struct window window;		   /* of its requests */
 };
 
 /* The export's lane, for one flight more; NULL without memory. */

@@ -307,6 +307,7 @@ static bool segment_start(struct flight *f, uint32_t b, uint32_t n, uint32_t len
 				       .len = len,
 				       .dst = s->buf,
 				       .flow = &f->lane->ask[class],
+				       .window = &f->lane->window,
 				       .deadline_ns = clock_now_ns() +
 						      t->fill->cfg.deadline_ms * NSEC_PER_MSEC,
 				       .progress = segment_progress,

@@ -233,6 +233,8 @@ void http_attempt_detach(struct http_request *r)
 	if (r->state == ACTIVE) {
 		curl_multi_remove_handle(c->multi, r->easy);
 		c->active--;
+		if (r->window)
+			r->window->active--;
 		http_flow_of(r)->active--;
 	}
 	curl_easy_reset(r->easy);
@@ -277,6 +279,8 @@ int http_attempt_start(struct http_client *c, struct http_request *r)
 	r->attempts++;
 	count_attempt(c->counters, r);
 	c->active++;
+	if (r->window)
+		r->window->active++;
 	http_flow_of(r)->active++;
 	r->state = ACTIVE;
 	r->tried_ns = r->last_ns = clock_now_ns();
@@ -480,7 +484,6 @@ struct http_client *http_client_new(struct loop *l, const struct http_options *o
 	c->opt = *opt;
 	c->counters = opt->counters ? opt->counters : &origin_counters;
 	c->timer.fn = on_curl_timer;
-	window_init(&c->window, opt->connections);
 	http_queue_init(c);
 	curl_multi_setopt(c->multi, CURLMOPT_SOCKETFUNCTION, on_curl_wants_socket);
 	curl_multi_setopt(c->multi, CURLMOPT_SOCKETDATA, c);

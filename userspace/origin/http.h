@@ -29,6 +29,7 @@
 #include "base/err.h"
 #include "base/loop.h"
 #include "origin/http_answer.h"
+#include "origin/window.h"
 
 struct http_client;
 
@@ -69,6 +70,7 @@ struct http_request {
 	uint32_t stall_timeout_ms; /* 0 = the client's */
 	uint64_t deadline_ns;	   /* CLOCK_MONOTONIC; 0 = none */
 	struct drr_flow *flow;	   /* outlives it; NULL = the client's own */
+	struct window *window;	   /* outlives it, zeroed at first; NULL = none */
 	/* Add headers with http_request_header(); called for each attempt, so that dates and
 	 * signatures are fresh. range and match below are set. 0, HTTP_PARK, or an errno that ends
 	 * the request. May be NULL. */

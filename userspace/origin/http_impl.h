@@ -5,7 +5,6 @@
 #define ORIGIN_HTTP_IMPL_H
 
 #include "origin/http.h"
-#include "origin/window.h"
 
 #define AGAIN	  HTTP_LATER /* instead of an errno: try again */
 #define SPARE_MAX 64
@@ -30,7 +29,6 @@ struct http_client {
 	struct drr_flow own; /* of requests that name none */
 	struct request_list finished;
 	uint32_t active;
-	struct window window; /* how many may be */
 	uint32_t backoff_base_ms, backoff_max_ms;
 	uint64_t random;
 	void *spare[SPARE_MAX]; /* libcurl's easy handles */

@@ -139,8 +139,11 @@ static uint64_t cost(const struct http_request *r)
 static bool may_start(void *arg, const struct drr_item *i)
 {
 	const struct http_client *c = arg;
-	uint32_t n = c->window.limit, reserve = n / 8 ? n / 8 : n >= 4;
+	const struct window *w = owner_of(i, const struct http_request, turn)->window;
+	uint32_t n = c->opt.connections, reserve = n / 8 ? n / 8 : n >= 4;
 
+	if (w && w->active >= w->limit)
+		return false;
 	return i->flow == &c->own || !i->flow->active || c->active < n - reserve;
 }
 
@@ -149,7 +152,7 @@ static void pump(struct http_client *c)
 	struct drr_item *i;
 	int rc;
 
-	while (c->active < c->window.limit && (i = drr_peek(&c->queue, may_start, c))) {
+	while (c->active < c->opt.connections && (i = drr_peek(&c->queue, may_start, c))) {
 		struct http_request *r = owner_of(i, struct http_request, turn);
 
 		drr_take(&c->queue, i);
@@ -201,18 +204,18 @@ static void requeue(struct http_request *r)
 	http_arm(r);
 }
 
-/* A client's origins are most often one account's, so they share the window. */
 static void note_answer(struct http_request *r, int rc)
 {
-	struct http_client *c = r->client;
+	struct window *w = r->window;
 	int status = r->answer.status;
 
+	if (!w)
+		return;
 	if (!rc)
-		window_good(&c->window);
-	else if ((status == 429 || status == 503) &&
-		 window_busy(&c->window, r->tried_ns, clock_now_ns()))
+		window_good(w);
+	else if ((status == 429 || status == 503) && window_busy(w, r->tried_ns, clock_now_ns()))
 		log_info("origin", "busy: fewer requests at once", "limit=%u of=%u cause=\"%s\"",
-			 c->window.limit, c->window.most, r->cause);
+			 w->limit, w->most, r->cause);
 }
 
 void http_attempt_end(struct http_request *r, int rc)
@@ -280,6 +283,8 @@ void http_submit(struct http_client *c, struct http_request *r)
 	if (!r->deadline_ns)
 		r->deadline_ns = UINT64_MAX;
 	http_answer_reset(&r->answer);
+	if (r->window && !r->window->most)
+		window_init(r->window, c->opt.connections);
 	r->state = QUEUED;
 	drr_push(&c->queue, http_flow_of(r), &r->turn, cost(r));
 	http_arm(r);

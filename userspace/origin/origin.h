@@ -25,6 +25,7 @@
 #include "base/err.h"
 #include "base/drr.h"
 #include "base/loop.h"
+#include "origin/window.h"
 
 #define ORIGIN_NAME_MAX	 1024 /* Azure's limit on a blob's name */
 #define ORIGIN_ETAG_MAX	 128
@@ -100,6 +101,7 @@ struct origin_read {
 	uint8_t *dst;	       /* @len bytes; the caller's */
 	uint64_t deadline_ns;  /* CLOCK_MONOTONIC; retries end here */
 	struct drr_flow *flow; /* in which it waits for a connection; NULL = the client's own */
+	struct window *window; /* of its export; NULL = none. Zeroed at first, outlives it */
 	/* Bytes [0, got) of dst are in; got only grows, also over a retry (it resumes). May be
 	 * NULL. May not submit or cancel. */
 	void (*progress)(struct origin_read *r, uint32_t got);

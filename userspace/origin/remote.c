@@ -98,6 +98,7 @@ void remote_read(struct origin_client *c, struct origin_read *r)
 	call->http.if_match = r->etag;
 	call->http.deadline_ns = r->deadline_ns;
 	call->http.flow = r->flow;
+	call->http.window = r->window;
 	r->impl = call;
 	http_submit(c->http, &call->http);
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* How many requests a client has in flight at most: halved when its origin says that it is busy
- * (429, 503), one more after each so many good answers. Pure; one thread.
+/* How many requests one export has in flight at a client at most: halved when its origin says that
+ * it is busy (429, 503), one more after each so many good answers. Exports have their own, so that
+ * one's busy origin holds up no other. Pure; one thread.
  *
  * Requests that were under way at the cut tell nothing new, so those begun before it cut no more.
  */
@@ -13,6 +14,7 @@
 struct window {
 	uint32_t most;	 /* connections */
 	uint32_t limit;	 /* 1..most */
+	uint32_t active; /* under way now; the client counts */
 	uint32_t good;	 /* answers since the limit last changed */
 	uint64_t cut_ns; /* when it was last halved */
 };
