@@ -25,6 +25,7 @@
 #include "origin/origin.h"
 #include "worker/adopt.h"
 #include "worker/promote.h"
+#include "worker/whole.h"
 
 __attribute__((weak)) struct origin_counters origin_counters;
 

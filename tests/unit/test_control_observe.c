@@ -9,6 +9,7 @@
 #include "fake_view.h"
 #include "store/store.h"
 #include "worker/promote.h"
+#include "worker/whole.h"
 
 /* ---- a fake worker ---- */
 

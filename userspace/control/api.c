@@ -19,6 +19,7 @@
 #include "worker/privileged.h"
 #include "worker/promote.h"
 #include "worker/supervisor_seen.h"
+#include "worker/whole.h"
 
 /* of 20 ms: until the closed connections of a helper are seen as closed */
 #define REMOVE_TRIES   100

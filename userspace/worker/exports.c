@@ -18,6 +18,21 @@
 
 /* ---- names ---- */
 
+struct volume *exports_volume_get(struct exports *x, const char *key, struct err *err)
+{
+	struct volume *v;
+
+	pthread_mutex_lock(&x->lock);
+	v = exports_lookup(x, key);
+	if (v)
+		volume_ref(v);
+	pthread_mutex_unlock(&x->lock);
+	if (!v)
+		err_set(err, -ENOENT,
+			"no export has the name, URL or device %s: see `cairn status`", key);
+	return v;
+}
+
 /* The last part of the URL's path, in letters a shell and a file name take as they are. */
 static void name_from_url(const char *url, char *name, size_t len)
 {

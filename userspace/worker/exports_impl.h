@@ -52,6 +52,8 @@ void exports_save(struct exports *x);	/* the roster, for a successor */
 /* For reopening (worker/reopen.h). */
 int exports_make(struct exports *x, const char *url, const char *name, struct image_source **source,
 		 struct volume **out, struct err *err);
+/* A reference, the caller's, by name, URL or device; NULL with a text. Not under the lock. */
+struct volume *exports_volume_get(struct exports *x, const char *key, struct err *err);
 /* Observe the export's device. Asks the supervisor: not under the lock. */
 void exports_watch(struct exports *x, const char *name, uint64_t len);
 

@@ -6,7 +6,6 @@
 #include <endian.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <inttypes.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -18,12 +17,11 @@
 #include "worker/adopt.h"
 #include "worker/exports_impl.h"
 #include "worker/privileged.h"
+#include "worker/whole.h"
 
-#define LOOK_MS	      1000
-#define FETCH_MS      20
-#define FETCH_EXTENTS 16 /* on their way at a time */
-#define FETCH_PASSES  3	 /* over an image, when extents failed or were evicted meanwhile */
-#define BLOCK	      4096
+#define LOOK_MS	 1000
+#define FETCH_MS 20
+#define BLOCK	 4096
 
 #define EROFS_MAGIC_AT 1024
 #define EROFS_MAGIC    0xe0f5e1e2U
@@ -36,21 +34,6 @@ struct promoter {
 	pthread_cond_t wake;
 	bool stopping;
 };
-
-static struct volume *volume_get(struct exports *x, const char *key, struct err *err)
-{
-	struct volume *v;
-
-	pthread_mutex_lock(&x->lock);
-	v = exports_lookup(x, key);
-	if (v)
-		volume_ref(v);
-	pthread_mutex_unlock(&x->lock);
-	if (!v)
-		err_set(err, -ENOENT,
-			"no export has the name, URL or device %s: see `cairn status`", key);
-	return v;
-}
 
 /* ---- may it be? ---- */
 
@@ -173,7 +156,7 @@ static int release(struct promoter *p, struct volume *v, struct err *err)
 
 void promotion_end(struct exports *x, const char *name)
 {
-	struct volume *v = volume_get(x, name, NULL);
+	struct volume *v = exports_volume_get(x, name, NULL);
 	bool was;
 
 	if (!v)
@@ -189,7 +172,7 @@ void promotion_end(struct exports *x, const char *name)
 
 int exports_promotion_end(struct exports *x, const char *key, bool force, struct err *err)
 {
-	struct volume *v = volume_get(x, key, err);
+	struct volume *v = exports_volume_get(x, key, err);
 	struct object *o;
 	int rc = 0;
 
@@ -211,7 +194,7 @@ int exports_promotion_end(struct exports *x, const char *key, bool force, struct
 
 void exports_note_promoted(struct exports *x, const char *name, bool promoted)
 {
-	struct volume *v = volume_get(x, name, NULL);
+	struct volume *v = exports_volume_get(x, name, NULL);
 
 	if (v && promoted && !v->promoted) {
 		object_promoted(v->source->data.object);
@@ -282,7 +265,7 @@ int exports_set_promote(struct exports *x, const char *key, const char *wish, bo
 
 	if (!file && strcmp(wish, "auto") != 0 && strcmp(wish, "never") != 0)
 		return err_set(err, -EINVAL, "promote must be auto, never or erofs-file");
-	v = volume_get(x, key, err);
+	v = exports_volume_get(x, key, err);
 	if (!v)
 		return -ENOENT;
 	pthread_mutex_lock(&x->promoting);
@@ -298,66 +281,6 @@ int exports_set_promote(struct exports *x, const char *key, const char *wish, bo
 	pthread_mutex_unlock(&x->promoting);
 	volume_unref(v);
 	return rc;
-}
-
-/* ---- fetching ---- */
-
-int exports_fetch(struct exports *x, const char *key, bool on, struct export_info *out,
-		  struct err *err)
-{
-	struct volume *v = volume_get(x, key, err);
-	char have[24];
-
-	if (!v)
-		return -ENOENT;
-	if (on && v->source->data.object->id.length > store_size(x->store)) {
-		volume_unref(v);
-		return err_set(err, -ENOSPC, "the image is larger than the store, which has %s",
-			       bytes_format(store_size(x->store), have, sizeof(have)));
-	}
-	pthread_mutex_lock(&x->lock);
-	v->fetch_at = v->fetch_passes = 0;
-	atomic_store(&v->fetching, on);
-	exports_changed(v);
-	exports_save(x);
-	exports_tell(v, out);
-	pthread_mutex_unlock(&x->lock);
-	if (x->promoter)
-		pthread_cond_signal(&x->promoter->wake);
-	volume_unref(v);
-	return 0;
-}
-
-static void fetch_end(struct exports *x, struct volume *v, bool done)
-{
-	pthread_mutex_lock(&x->lock);
-	atomic_store(&v->fetching, false);
-	exports_changed(v);
-	exports_save(x);
-	pthread_mutex_unlock(&x->lock);
-	log_info("worker", done ? "image fetched" : "image not fetched whole", "export=%s",
-		 v->export.name);
-}
-
-/* True: there is more to do. Blocks are delivered before they are stored, so another round begins a
- * while (@tick) after the one before. */
-static bool fetch_step(struct exports *x, struct volume *v, bool tick)
-{
-	bool done;
-
-	if (!atomic_load(&v->fetching))
-		return false;
-	if (!volume_fetch(v, &v->fetch_at, FETCH_EXTENTS) || atomic_load(&v->prefetches))
-		return true;
-	done = object_has_all(v->source->data.object);
-	if (!done && !tick)
-		return true;
-	if (!done && ++v->fetch_passes < FETCH_PASSES) {
-		v->fetch_at = 0;
-		return true;
-	}
-	fetch_end(x, v, done);
-	return false;
 }
 
 /* ---- the thread ---- */
@@ -384,7 +307,7 @@ static bool look(struct promoter *p, bool all)
 	bool fetching = false;
 
 	for (size_t i = 0; i < n; i++) {
-		bool was = atomic_load(&list[i]->fetching), more = fetch_step(p->x, list[i], all);
+		bool was = atomic_load(&list[i]->fetching), more = whole_step(p->x, list[i], all);
 
 		fetching = fetching || more;
 		if (all || (was && !more)) {
@@ -451,6 +374,12 @@ int promoter_start(struct exports *x, int supervisor_fd, struct promoter **out, 
 	x->promoter = p;
 	*out = p;
 	return 0;
+}
+
+void promoter_wake(struct promoter *p)
+{
+	if (p)
+		pthread_cond_signal(&p->wake);
 }
 
 void promoter_stop(struct promoter *p)

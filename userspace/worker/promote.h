@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Promotion: the device of an image that is complete on this node reads the store's file by itself,
- * and needs neither the worker nor its helper. And what makes an image complete: fetching it.
+ * and needs neither the worker nor its helper.
  *
  * Sealed images only: of others nobody can say that the file is right. A device is promoted as soon
  * as its image is complete; but if one may have a file system mounted that the kernel shuts at such
  * a swap (since 6.6 ext4 and xfs; erofs goes on), only while it is being attached.
  *
- * One thread looks once a second, and more often while it fetches.
+ * One thread looks once a second, and more often while it fetches (worker/whole.h).
  */
 #ifndef WORKER_PROMOTE_H
 #define WORKER_PROMOTE_H
@@ -20,6 +20,8 @@ struct promoter;
 
 int promoter_start(struct exports *x, int supervisor_fd, struct promoter **out, struct err *err);
 void promoter_stop(struct promoter *p);
+/* Have it look now. NULL: there is none. */
+void promoter_wake(struct promoter *p);
 
 /* Whether the export's device may be promoted: "auto" or "never", which takes a promotion back. Or
  * "erofs-file": the store's file itself is to be mounted; -EAGAIN: not complete yet; -ENOTSUP.
@@ -32,11 +34,6 @@ int exports_set_promote(struct exports *x, const char *key, const char *promote,
 /* The export has to go: -EBUSY while the store's file is mounted as such, unless @force: then it
  * stays in the store until that ends. */
 int exports_promotion_end(struct exports *x, const char *key, bool force, struct err *err);
-
-/* Bring all of the image into the store, behind everything that is read, or no longer. -ENOSPC: the
- * store is smaller. */
-int exports_fetch(struct exports *x, const char *key, bool on, struct export_info *out,
-		  struct err *err);
 
 /* As the supervisor says of the device, to who has x->promoting since before it was asked. */
 void exports_note_promoted(struct exports *x, const char *name, bool promoted);
