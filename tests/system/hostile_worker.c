@@ -154,7 +154,7 @@ static void asks_for_everything(void)
 	consent[3] = CONTROL;
 	if (consent[1] < 0)
 		say("no connection of its own: %s", strerror(-consent[1]));
-	for (uint32_t op = SUPERVISOR_READY; op <= SUPERVISOR_LINKS; op++)
+	for (uint32_t op = SUPERVISOR_READY; op <= SUPERVISOR_PROMOTE; op++)
 		for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
 			for (size_t w = 0; w < sizeof(ways) / sizeof(ways[0]); w++)
 				for (int c = 0; c < 5; c++) {

@@ -27,7 +27,7 @@ that_a_device_is_promoted_once_its_image_is_fetched() {
 	assert_says "$(backing "$(image fs .device)")" "$T/d/a/store/objects/image-.*/data"
 	assert_eq "$(cat "/sys/block/$(basename "$(image fs .device)")/loop/dio")" 1 "direct I/O"
 	[ -z "$(leftover_nbdfuse)" ] || fail "nbdfuse still runs"
-	assert_says "$(cairn status)" 'promoted: the device reads'
+	assert_says "$(cairn status)" 'promoted: the store'
 	assert_tree_is_whole "$MNT"
 }
 

@@ -252,6 +252,8 @@ static void values_that_no_image_has_are_refused(void **state)
 		q.value[0] = lengths[i];
 		assert_int_equal(check_value(b, &q), -EINVAL);
 	}
+	q = request(SUPERVISOR_PROMOTE);
+	assert_int_equal(check_value(b, &q), -EINVAL); /* without a file */
 	q = request(SUPERVISOR_READ_AHEAD);
 	q.value[0] = GUARD_READ_AHEAD_KB + 1;
 	assert_int_equal(check_value(b, &q), -EINVAL);

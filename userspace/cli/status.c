@@ -79,8 +79,7 @@ static void image_print(const cJSON *i, int name_width)
 	if (cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(i, "fetching")))
 		printf("%-*s  being fetched whole\n", name_width, "");
 	if (cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(i, "promoted")))
-		printf("%-*s  promoted: the device reads the store's file by itself\n", name_width,
-		       "");
+		printf("%-*s  promoted: the store's file is read past cairnd\n", name_width, "");
 	else if (cli_text(i, "promote_note")[0])
 		printf("%-*s  not promoted: %s\n", name_width, "", cli_text(i, "promote_note"));
 	if (cli_text(i, "last_error")[0])

@@ -46,12 +46,11 @@ static bool holds_erofs(const struct object *o)
 	       le32toh(magic) == EROFS_MAGIC;
 }
 
-/* Why not, or NULL; *later: it may be yet. */
-static const char *hindrance(const struct volume *v, bool fresh, bool *later)
+/* Why not yet, or never; or NULL. */
+static const char *hindrance(const struct volume *v, bool fresh)
 {
 	const struct object *o = v->source->data.object;
 
-	*later = false;
 	if (!v->source->manifest)
 		return "the image is not sealed: nothing says that the store's file is right";
 	if (strcmp(v->way, "nbd") == 0)
@@ -59,10 +58,8 @@ static const char *hindrance(const struct volume *v, bool fresh, bool *later)
 		       "with --way nbdfuse";
 	if (o->id.length % BLOCK)
 		return "the image's length is no multiple of 4096";
-	if (!object_has_all(o)) {
-		*later = true;
+	if (!object_has_all(o))
 		return "the image is not complete on this node (see cairn fetch)";
-	}
 	if (!fresh && !holds_erofs(o))
 		return "complete, but only a mounted erofs survives the change: detach and attach "
 		       "again";
@@ -111,12 +108,11 @@ static void try_promote(struct promoter *p, struct volume *v, bool fresh)
 {
 	struct err err = {0};
 	const char *why;
-	bool later;
 	int rc;
 
-	if (v->promoted || !v->device[0] || strcmp(v->promote, "auto") != 0)
+	if (v->promoted || v->promote_refused || !v->device[0] || strcmp(v->promote, "auto") != 0)
 		return;
-	why = hindrance(v, fresh, &later);
+	why = hindrance(v, fresh);
 	if (!why) {
 		rc = promote(p, v, &err);
 		if (!rc || rc == -EAGAIN)
@@ -124,6 +120,7 @@ static void try_promote(struct promoter *p, struct volume *v, bool fresh)
 		log_warn("worker", "a device is not promoted", "export=%s why=\"%s\"",
 			 v->export.name, err.text);
 		why = err.text;
+		v->promote_refused = !may_have_happened(rc);
 	}
 	if (!v->promoted && strncmp(why, v->promote_note, sizeof(v->promote_note) - 1) != 0)
 		note(p->x, v, false, why);
@@ -248,6 +245,7 @@ static int promote_device(struct exports *x, struct volume *v, const char *wish,
 	snprintf(v->promote, sizeof(v->promote), "%s", wish);
 	v->promote_note[0] = 0;
 	exports_changed(v);
+	v->promote_refused = false;
 	exports_save(x);
 	pthread_mutex_unlock(&x->lock);
 	if (v->promoted && strcmp(wish, "never") == 0)

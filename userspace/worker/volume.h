@@ -55,6 +55,7 @@ struct volume {
 	char promote[16];	/* "auto", "never" or "" = never */
 	char promote_note[200]; /* why it is not, where it might be */
 	bool promoted;
+	bool promote_refused; /* by the supervisor, until somebody asks again */
 	_Atomic bool fetching;
 	unsigned fetch_passes;
 	uint64_t fetch_at;    /* bytes */
