@@ -75,6 +75,9 @@ that_a_worker_killed_is_not_missed() {
 	assert_tree_is_whole "$MNT"
 	wait_until 20 cairnd_is_up a
 	wait_until 5 is_promoted fs || fail "the next worker does not know"
+	cairn upgrade
+	wait_until 5 is_promoted fs || fail "the worker after an upgrade does not know"
+	assert_tree_is_whole "$MNT"
 }
 
 that_both_killed_are_not_missed_and_the_next_cairnd_knows() {
