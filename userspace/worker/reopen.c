@@ -137,7 +137,7 @@ static void entry_note(struct exports *x, struct volume *v, const struct roster_
 	v->promoted = e->promoted;
 	if (v->promoted)
 		object_promoted(v->source->data.object);
-	atomic_store(&v->fetching, e->fetch);
+	volume_set_fetching(v, e->fetch);
 	exports_changed(v);
 }
 

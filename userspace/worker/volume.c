@@ -573,6 +573,18 @@ void volume_set_keep(struct volume *v, bool keep)
 	v->keeps = keep;
 }
 
+void volume_set_fetching(struct volume *v, bool on)
+{
+	struct object *o = v->source->data.object;
+
+	if (on == atomic_exchange(&v->fetching, on))
+		return;
+	if (on)
+		object_keep(o);
+	else
+		object_let_go(o);
+}
+
 struct volume *volume_ref(struct volume *v)
 {
 	atomic_fetch_add(&v->refs, 1);
@@ -586,6 +598,7 @@ void volume_unref(struct volume *v)
 	if (v->store_limit)
 		volume_set_store_limit(v, 0);
 	volume_set_keep(v, false);
+	volume_set_fetching(v, false);
 	image_source_unref(v->source);
 	share_unref(v->share);
 	pthread_mutex_destroy(&v->lock);

@@ -76,6 +76,9 @@ void volume_set_store_limit(struct volume *v, uint64_t bytes);
 /* Keep its object from eviction, or no longer. By a control thread. */
 void volume_set_keep(struct volume *v, bool keep);
 
+/* All of it is being brought to the store: what came is not evicted for what comes. */
+void volume_set_fetching(struct volume *v, bool on);
+
 struct volume *volume_ref(struct volume *v);
 void volume_unref(struct volume *v);
 

@@ -25,7 +25,7 @@ int exports_fetch(struct exports *x, const char *key, bool on, struct export_inf
 	}
 	pthread_mutex_lock(&x->lock);
 	v->fetch_at = v->fetch_passes = 0;
-	atomic_store(&v->fetching, on);
+	volume_set_fetching(v, on);
 	exports_changed(v);
 	exports_save(x);
 	exports_tell(v, out);
@@ -38,7 +38,7 @@ int exports_fetch(struct exports *x, const char *key, bool on, struct export_inf
 static void fetch_end(struct exports *x, struct volume *v, bool done)
 {
 	pthread_mutex_lock(&x->lock);
-	atomic_store(&v->fetching, false);
+	volume_set_fetching(v, false);
 	exports_changed(v);
 	exports_save(x);
 	pthread_mutex_unlock(&x->lock);
