@@ -17,7 +17,7 @@ VERSION := 0.1.0
 # The CLI and cairnd's main are programs; everything else is one archive that both and the tests link.
 CLI_SRC  := $(wildcard userspace/cli/*.c)
 SUP_SRC  := userspace/supervisor/main.c
-LIB_SRC  := $(filter-out $(CLI_SRC) $(SUP_SRC),$(wildcard userspace/*/*.c nbd/*.c))
+LIB_SRC  := $(filter-out $(CLI_SRC) $(SUP_SRC),$(wildcard userspace/*/*.c nbd/*.c nbd/attach/*.c))
 UNIT_SRC := $(wildcard tests/unit/test_*.c)
 
 PKGS     := libcurl libmicrohttpd libcjson inih libcrypto liburing libsystemd \

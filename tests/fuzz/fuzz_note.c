@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The note of a kernel device, which a later supervisor believes when it takes devices away. */
 #include "fuzz.h"
-#include "nbd/device_note.h"
+#include "nbd/attach/device_note.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 {

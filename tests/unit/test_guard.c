@@ -12,7 +12,7 @@
 #include <sys/wait.h>
 
 #include "base/clock.h"
-#include "nbd/tcp_pair.h"
+#include "nbd/attach/tcp_pair.h"
 #include "supervisor/guard.h"
 
 struct bed {

@@ -4,7 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 
-#include "nbd/loopdev.h"
+#include "nbd/attach/loopdev.h"
 
 #define LENGTH	 8192
 #define NO_INDEX 1 /* none of these gets as far as the device */

@@ -22,7 +22,7 @@
 #include "base/bytes.h"
 #include "nbd/protocol.h"
 #include "nbd/server.h"
-#include "nbd/tcp_pair.h"
+#include "nbd/attach/tcp_pair.h"
 
 #define SIZE	(1U << 20)
 #define THREADS 3

@@ -18,11 +18,11 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "nbd/attach_kernel_impl.h"
-#include "nbd/device_note.h"
-#include "nbd/kernel_device.h"
-#include "nbd/sysfs.h"
-#include "nbd/tcp_pair.h"
+#include "nbd/attach/kernel_impl.h"
+#include "nbd/attach/device_note.h"
+#include "nbd/attach/kernel_device.h"
+#include "nbd/attach/sysfs.h"
+#include "nbd/attach/tcp_pair.h"
 
 /* ---- pairs ---- */
 

@@ -25,7 +25,7 @@
 #include "nbd/ledger.h"
 #include "nbd/protocol.h"
 #include "nbd/server.h"
-#include "nbd/tcp_pair.h"
+#include "nbd/attach/tcp_pair.h"
 
 #define SIZE	(4U << 20)
 #define LONG_MS 60000 /* never reached unless something hangs */

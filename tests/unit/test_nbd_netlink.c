@@ -11,7 +11,7 @@
 #include <netlink/genl/genl.h>
 #include <string.h>
 
-#include "nbd/netlink_message.h"
+#include "nbd/attach/netlink_message.h"
 
 #define FAMILY 0x21
 

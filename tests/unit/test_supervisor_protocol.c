@@ -16,7 +16,7 @@
 
 #include <supervisor_protocol.h>
 
-#include "nbd/attach.h"
+#include "nbd/attach/attach.h"
 #include "worker/privileged.h"
 
 static const struct supervisor_request good = {.magic = SUPERVISOR_MAGIC,

@@ -11,8 +11,8 @@
 #include <unistd.h>
 
 #include "base/log.h"
-#include "nbd/attach_kernel_impl.h"
-#include "nbd/tcp_pair.h"
+#include "nbd/attach/kernel_impl.h"
+#include "nbd/attach/tcp_pair.h"
 #include "supervisor/continuity_impl.h"
 #include "supervisor/hello.h"
 

@@ -9,8 +9,8 @@
 
 #include "base/clock.h"
 #include "base/log.h"
-#include "nbd/attach_kernel.h"
-#include "nbd/sysfs.h"
+#include "nbd/attach/kernel.h"
+#include "nbd/attach/sysfs.h"
 
 #define QUEUES_MAX	   8 /* as many as data threads by default */
 #define HELPER_MIN_LIFE_NS (1 * NSEC_PER_SEC)

@@ -10,7 +10,7 @@
 
 #include "base/config.h"
 #include "base/err.h"
-#include "nbd/attach.h"
+#include "nbd/attach/attach.h"
 
 struct devices {
 	struct attach_env env;
@@ -63,7 +63,8 @@ int devices_add(struct devices *d, const struct attachment *a, struct err *err);
 /* The device on the export, by the name of either, or NULL. */
 const struct attachment *devices_find(struct devices *d, const char *name);
 
-/* The device reads @fd, the caller's, instead of from the worker (nbd/attach.h). -ENOENT; -ENOTSUP.
+/* The device reads @fd, the caller's, instead of from the worker (nbd/attach/attach.h). -ENOENT;
+ * -ENOTSUP.
  */
 int devices_promote(struct devices *d, const char *name, int fd, struct err *err);
 

@@ -20,7 +20,7 @@
 #include "base/config.h"
 #include "base/err.h"
 #include "base/process.h"
-#include "nbd/attach.h"
+#include "nbd/attach/attach.h"
 
 #define STATE_VERSION 1u
 #define STATE_OLDEST  1u /* that is read */

@@ -8,7 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "nbd/tcp_pair.h"
+#include "nbd/attach/tcp_pair.h"
 
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static struct link_kept *kept; /* under lock */

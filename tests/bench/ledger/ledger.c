@@ -21,7 +21,7 @@
 #include "nbd/ledger.h"
 #include "nbd/protocol.h"
 #include "nbd/server.h"
-#include "nbd/tcp_pair.h"
+#include "nbd/attach/tcp_pair.h"
 
 #define SIZE	  (64U << 20)
 #define DEPTH_MAX 64

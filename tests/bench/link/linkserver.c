@@ -21,7 +21,7 @@
 #include "base/bytes.h"
 #include "nbd/ledger.h"
 #include "nbd/server.h"
-#include "nbd/tcp_pair.h"
+#include "nbd/attach/tcp_pair.h"
 
 #define CONNECTIONS_MAX 256
 

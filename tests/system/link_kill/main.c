@@ -23,7 +23,7 @@
 
 #include "base/clock.h"
 #include "nbd/ledger.h"
-#include "nbd/tcp_pair.h"
+#include "nbd/attach/tcp_pair.h"
 #include "tests/system/link_kill/link_kill.h"
 
 #define STANDSTILL_S 60			/* for one life: hung */

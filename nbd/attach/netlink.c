@@ -3,7 +3,7 @@
  * asked inside our send(), and each of these waits only for what ends by itself; the wait for the
  * answer is bounded by SO_RCVTIMEO.
  */
-#include "nbd/netlink.h"
+#include "nbd/attach/netlink.h"
 
 #include <errno.h>
 #include <linux/nbd-netlink.h>
@@ -15,7 +15,7 @@
 #include <sys/socket.h>
 #include <sys/time.h>
 
-#include "nbd/netlink_message.h"
+#include "nbd/attach/netlink_message.h"
 
 #define ANSWER_WAIT_S 10
 #define EVENT_BUFFER  (1 << 20)

@@ -11,7 +11,7 @@
  *
  * This process never looks into the mount: loopdev_*() do in children with a bound.
  */
-#include "nbd/attach.h"
+#include "nbd/attach/attach.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -31,11 +31,11 @@
 #include "base/log.h"
 #include "base/mounts.h"
 #include "base/process.h"
-#include "nbd/attach_kernel_impl.h"
-#include "nbd/attach_nbdfuse_impl.h"
-#include "nbd/fusectl.h"
-#include "nbd/loopdev.h"
-#include "nbd/tcp_pair.h"
+#include "nbd/attach/kernel_impl.h"
+#include "nbd/attach/nbdfuse_impl.h"
+#include "nbd/attach/fusectl.h"
+#include "nbd/attach/loopdev.h"
+#include "nbd/attach/tcp_pair.h"
 
 #define MOUNT_WAIT_MS 10000
 #define END_WAIT_MS   1000

@@ -13,10 +13,10 @@
 
 #include "base/clock.h"
 #include "base/log.h"
-#include "nbd/attach_kernel_impl.h"
-#include "nbd/device_note.h"
-#include "nbd/in_use.h"
-#include "nbd/kernel_device.h"
+#include "nbd/attach/kernel_impl.h"
+#include "nbd/attach/device_note.h"
+#include "nbd/attach/in_use.h"
+#include "nbd/attach/kernel_device.h"
 
 #define WORKER_END_MS 5000 /* how long the worker of a dead supervisor may take to end */
 #define LOOPBACK      0x0100007f

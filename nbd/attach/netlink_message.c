@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "nbd/netlink_message.h"
+#include "nbd/attach/netlink_message.h"
 
 #include <errno.h>
 #include <linux/nbd-netlink.h>

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "nbd/fusectl.h"
+#include "nbd/attach/fusectl.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "nbd/tcp_pair.h"
+#include "nbd/attach/tcp_pair.h"
 
 #include <arpa/inet.h>
 #include <errno.h>

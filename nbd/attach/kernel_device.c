@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "nbd/kernel_device.h"
+#include "nbd/attach/kernel_device.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -10,7 +10,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
-#include "nbd/sysfs.h"
+#include "nbd/attach/sysfs.h"
 
 #define NAME_LEN 24
 

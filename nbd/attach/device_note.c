@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "nbd/device_note.h"
+#include "nbd/attach/device_note.h"
 
 #include <cjson/cJSON.h>
 #include <errno.h>

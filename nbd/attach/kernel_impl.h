@@ -3,8 +3,8 @@
 #ifndef NBD_ATTACH_KERNEL_IMPL_H
 #define NBD_ATTACH_KERNEL_IMPL_H
 
-#include "nbd/attach_kernel.h"
-#include "nbd/netlink.h"
+#include "nbd/attach/kernel.h"
+#include "nbd/attach/netlink.h"
 
 #define KERNEL_NOTE "nbd.json"
 
@@ -35,7 +35,7 @@ void links_cut(struct attach_kernel *k, struct attachment *a);
 /* Forget those whose other end is gone; how many. */
 uint32_t links_drop_dead(struct attach_kernel *k, struct attachment *a);
 
-/* sweep_kernel.c */
+/* kernel_sweep.c */
 void attach_kernel_sweep(const struct attach_env *env);
 
 #endif

@@ -11,9 +11,9 @@
 #include <unistd.h>
 
 #include "base/log.h"
-#include "nbd/attach_kernel_impl.h"
+#include "nbd/attach/kernel_impl.h"
 #include "nbd/ledger.h"
-#include "nbd/tcp_pair.h"
+#include "nbd/attach/tcp_pair.h"
 
 #define EVENTS_A_TURN 64
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "nbd/sysfs.h"
+#include "nbd/attach/sysfs.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -4,7 +4,7 @@
 #ifndef NBD_ATTACH_KERNEL_H
 #define NBD_ATTACH_KERNEL_H
 
-#include "nbd/attach.h"
+#include "nbd/attach/attach.h"
 
 int attach_kernel_new(struct attach_kernel **out, struct err *err);
 void attach_kernel_free(struct attach_kernel *k); /* NULL is nothing */

@@ -12,7 +12,7 @@
  *
  * In runtime_dir/attach/NAME/: nbd.json, device_note.h.
  */
-#include "nbd/attach_kernel.h"
+#include "nbd/attach/kernel.h"
 
 #include <errno.h>
 #include <limits.h>
@@ -25,13 +25,13 @@
 
 #include "base/clock.h"
 #include "base/log.h"
-#include "nbd/attach_kernel_impl.h"
-#include "nbd/device_note.h"
-#include "nbd/in_use.h"
-#include "nbd/kernel_device.h"
-#include "nbd/module.h"
+#include "nbd/attach/kernel_impl.h"
+#include "nbd/attach/device_note.h"
+#include "nbd/attach/in_use.h"
+#include "nbd/attach/kernel_device.h"
+#include "nbd/attach/module.h"
 #include "nbd/protocol.h"
-#include "nbd/tcp_pair.h"
+#include "nbd/attach/tcp_pair.h"
 
 #define BLOCK_SIZE                                                                                 \
 	512 /* the least any file system wants: xfs and partition tables read single ones */

@@ -8,7 +8,7 @@
 #include <stdbool.h>
 
 #include "base/err.h"
-#include "nbd/attach.h"
+#include "nbd/attach/attach.h"
 
 /* 0, or -ENOTSUP with what is missing. */
 int loopdev_available(struct err *err);

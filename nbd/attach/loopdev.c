@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "nbd/loopdev.h"
+#include "nbd/attach/loopdev.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -15,8 +15,8 @@
 #include "base/bounded.h"
 #include "base/bytes.h"
 #include "base/log.h"
-#include "nbd/in_use.h"
-#include "nbd/sysfs.h"
+#include "nbd/attach/in_use.h"
+#include "nbd/attach/sysfs.h"
 
 #define LOOP_MAJOR_   7
 #define OPEN_WAIT_MS  10000

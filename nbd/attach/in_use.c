@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "nbd/in_use.h"
+#include "nbd/attach/in_use.h"
 
 #include <dirent.h>
 #include <errno.h>

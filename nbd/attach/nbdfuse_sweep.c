@@ -17,8 +17,8 @@
 #include "base/log.h"
 #include "base/mounts.h"
 #include "base/process.h"
-#include "nbd/attach_nbdfuse_impl.h"
-#include "nbd/loopdev.h"
+#include "nbd/attach/nbdfuse_impl.h"
+#include "nbd/attach/loopdev.h"
 
 #define END_WAIT_MS 1000
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "nbd/module.h"
+#include "nbd/attach/module.h"
 
 #include <errno.h>
 #include <libkmod.h>

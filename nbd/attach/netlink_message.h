@@ -5,7 +5,7 @@
 
 #include <netlink/msg.h>
 
-#include "nbd/netlink.h"
+#include "nbd/attach/netlink.h"
 
 /* A message of command @cmd with a generic header and no attribute yet; the caller frees it
  * (nlmsg_free). NULL without memory. */

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "nbd/attach.h"
+#include "nbd/attach/attach.h"
 
 #include <errno.h>
 #include <limits.h>

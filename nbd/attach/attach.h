@@ -21,7 +21,7 @@
 #define ATTACH_LINKS_MAX    64
 #define ATTACH_IDENTITY_LEN 288
 
-struct attach_kernel; /* nbd/attach_kernel.h */
+struct attach_kernel; /* nbd/attach/kernel.h */
 struct attachment;
 
 struct attach_env {

@@ -3,9 +3,9 @@
 #ifndef NBD_ATTACH_NBDFUSE_IMPL_H
 #define NBD_ATTACH_NBDFUSE_IMPL_H
 
-#include "nbd/attach.h"
+#include "nbd/attach/attach.h"
 
-/* sweep_nbdfuse.c */
+/* nbdfuse_sweep.c */
 void attach_nbdfuse_sweep(const struct attach_env *env);
 
 /* Files of ours, then the folder, which stays when it is not empty. */
