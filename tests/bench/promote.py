@@ -9,17 +9,15 @@ import concurrent.futures
 import glob
 import os
 import random
-import shutil
 import subprocess
 import time
 
+import images
 import servers
 import tables
 from lab import ROUNDS, Book, skip, turn_order
 
 WAYS = ["plain loop", "not promoted", "promoted", "erofs on the file"]  # see PROMOTE
-FILES = 8000
-MEAN = 110 << 10  # bytes, log-normal
 THREADS = 4
 CELL = "8,000 files"
 PROMOTE = {"not promoted": "never", "promoted": "auto", "erofs on the file": "erofs-file"}
@@ -30,32 +28,6 @@ def run_or_fail(*argv):
     if p.returncode != 0:
         raise servers.Unavailable(f"{' '.join(argv[:3])}: {(p.stderr or p.stdout).strip()}")
     return p.stdout.strip()
-
-
-def make_tree(tree):
-    source = random.Random(8000)
-    for i in range(FILES):
-        folder = os.path.join(tree, f"{i % 100:02}")
-        os.makedirs(folder, exist_ok=True)
-        size = int(MEAN / 1.65 * source.lognormvariate(0, 1))
-        with open(os.path.join(folder, f"{i}.bin"), "wb") as f:
-            f.write(source.randbytes(min(size, 4 << 20)))
-
-
-def make_image():
-    """The same on every machine; kept for the next run."""
-    folder = os.path.join(servers.TOOLS, "images", "promote")
-    image = os.path.join(folder, "tree.erofs")
-    if not os.path.exists(image + ".cairn.json"):
-        servers.need("mkfs.erofs")
-        shutil.rmtree(folder, ignore_errors=True)
-        tree = os.path.join(folder, "tree")
-        os.makedirs(tree)
-        make_tree(tree)
-        run_or_fail("mkfs.erofs", "-T0", "-U", "11111111-2222-3333-4444-555555555555", image, tree)
-        shutil.rmtree(tree)
-        run_or_fail(servers.CAIRN, "image", "seal", f"file://{image}")
-    return image
 
 
 def drop_pages(path):
@@ -71,18 +43,24 @@ class Bed:
     def __init__(self, lab):
         if os.geteuid() != 0:
             raise servers.Unavailable("mounting needs root")
-        self.image = make_image()
+        images.make_files()
+        self.image = os.path.join(images.FOLDER, "files.erofs")
         self.url = f"file://{self.image}"
         self.point = os.path.join(lab.scratch.short, "mnt")
         os.mkdir(self.point)
         store = lab.scratch.fresh("store")
         self.server = servers.Server(lab.scratch, "cairn")
         self.server.control = os.path.join(lab.scratch.short, "control.sock")
-        config = servers.cairn_config(self.server, store)
+        config = servers.cairn_config(self.server, store, "")
         self.server.pid = servers.launch([servers.CAIRND, "-c", config], self.server.log)
+        servers.wait_for(self.answers, 20, "cairnd does not answer")
         servers.cairn_export(self.server, self.url)
         self.cairn("fetch", "bench", "--wait")
         self.data = max(glob.glob(f"{store}/objects/image-*/data"), key=os.path.getsize)
+
+    def answers(self):
+        argv = [servers.CAIRN, "--socket", self.server.control, "status"]
+        return subprocess.run(argv, capture_output=True, timeout=60).returncode == 0
 
     def cairn(self, *argv):
         return run_or_fail(servers.CAIRN, "--socket", self.server.control, *argv)
