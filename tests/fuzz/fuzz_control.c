@@ -157,6 +157,62 @@ int exports_adopt(struct exports *x, const char *name, const struct privileged_l
 	return 0;
 }
 
+int exports_set_policy(struct exports *x, const char *key, const struct export_policy *policy,
+		       struct export_info *out, struct err *err)
+{
+	struct export_info *e = table_find(key);
+
+	(void)x;
+	must(policy->on_deadline || policy->limit || policy->store_limit || policy->keep);
+	if (!e)
+		return err_set(err, -ENOENT, "no export is called %s", key);
+	e->limit = policy->limit ? *policy->limit : e->limit;
+	e->store_limit = policy->store_limit ? *policy->store_limit : e->store_limit;
+	e->kept = policy->keep ? *policy->keep : e->kept;
+	*out = *e;
+	return 0;
+}
+
+int exports_set_promote(struct exports *x, const char *key, const char *promote, bool fresh,
+			struct export_info *out, struct err *err)
+{
+	struct export_info *e = table_find(key);
+
+	(void)x, (void)fresh;
+	if (!e)
+		return err_set(err, -ENOENT, "no export is called %s", key);
+	snprintf(e->promote, sizeof(e->promote), "%s", promote);
+	*out = *e;
+	return 0;
+}
+
+int exports_promotion_end(struct exports *x, const char *key, bool force, struct err *err)
+{
+	(void)x;
+	if (!force && table_find(key) && table_find(key)->promoted)
+		return err_set(err, -EBUSY, "'%s' is still read", key);
+	return 0;
+}
+
+int exports_fetch(struct exports *x, const char *key, bool on, struct export_info *out,
+		  struct err *err)
+{
+	struct export_info *e = table_find(key);
+
+	(void)x;
+	if (!e)
+		return err_set(err, -ENOENT, "no export is called %s", key);
+	e->fetching = on;
+	*out = *e;
+	return 0;
+}
+
+void exports_expect_mount(struct exports *x, const char *name)
+{
+	(void)x;
+	must(table_find(name));
+}
+
 bool exports_forget(struct exports *x, const char *key)
 {
 	(void)x;

@@ -120,7 +120,8 @@ static struct object *object_new(struct store *s, const struct object_id *id, bo
 	o->evict = &s->evict;
 	o->id = *id;
 	o->own_sums = own_sums;
-	o->data_fd = o->present_fd = o->sums_fd = o->direct_fd = -1;
+	o->data_fd = o->present_fd = o->sums_fd = -1;
+	o->direct_fd = -1;
 	pthread_mutex_init(&o->files_lock, NULL);
 	object_name(id, o->name);
 	if (object_alloc_words(o) < 0) {
