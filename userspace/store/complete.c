@@ -56,6 +56,7 @@ static int data_reopen(struct object *o, int dir, int flags)
 	file_skip_atime(fd);
 	if (dup3(fd, o->data_fd, O_CLOEXEC) < 0)
 		rc = -errno;
+	object_pages_advise(o);
 	close(fd);
 	return rc;
 }

@@ -79,18 +79,34 @@ void object_pages_free(struct object *o)
 	free(p);
 }
 
-void object_readers(struct object *o, bool is_device, int change)
+/* One read through the page cache must not bring in all that follows: what readahead left there
+ * would be sent from there, and call for more. */
+void object_pages_advise(struct object *o)
+{
+	posix_fadvise(o->data_fd, 0, 0,
+		      object_pages_leave(o) && atomic_load(&o->pages) ? POSIX_FADV_RANDOM
+								      : POSIX_FADV_NORMAL);
+}
+
+static void pages_begin(struct object *o)
 {
 	struct pages *line = o->store->pages;
 
-	atomic_fetch_add(is_device ? &o->device_readers : &o->program_readers, (uint32_t)change);
-	if (!line || !is_device || change < 0)
-		return;
 	object_direct_open(o);
 	pthread_mutex_lock(&line->lock);
 	if (!atomic_load(&o->pages))
 		atomic_store(&o->pages, object_pages_new(o));
 	pthread_mutex_unlock(&line->lock);
+}
+
+void object_readers(struct object *o, bool is_device, int change)
+{
+	atomic_fetch_add(is_device ? &o->device_readers : &o->program_readers, (uint32_t)change);
+	if (!o->store->pages)
+		return;
+	if (is_device && change > 0)
+		pages_begin(o);
+	object_pages_advise(o);
 }
 
 static uint32_t now_s(void)

@@ -28,6 +28,7 @@ struct store {
 /* pages.c */
 void pages_stop(struct store *s);
 void object_pages_free(struct object *o);
+void object_pages_advise(struct object *o); /* after data_fd was opened anew */
 
 /* object.c */
 struct clean;

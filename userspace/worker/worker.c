@@ -58,12 +58,12 @@ static void raise_file_limit(void)
 }
 
 /* An arena a thread keeps freed buffers from each other: two are enough for a few threads. Reads of
- * 1 MiB that miss get memory that was used before: fresh pages cost a fill 5 % of its CPU time. */
+ * 1 MiB are mapped: kept on the heap, aligned as they are, they left holes of 40 MiB. */
 static void bound_heap(void)
 {
 	mallopt(M_ARENA_MAX, 2);
-	mallopt(M_MMAP_THRESHOLD, 2 << 20);
-	mallopt(M_TRIM_THRESHOLD, 8 << 20);
+	mallopt(M_MMAP_THRESHOLD, 1 << 20);
+	mallopt(M_TRIM_THRESHOLD, 4 << 20);
 }
 
 static enum loop_kind loop_kind_of(const struct config *cfg)
