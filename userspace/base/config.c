@@ -80,7 +80,7 @@ static const struct config_key keys[] = {
 	 "auto: what only devices read is not left in the page cache, where their mounts have it."},
 	{"fill", "threads", KEY_COUNT, NUMBER(fill_threads, 1, 256), "2", NULL,
 	 "Threads that fetch and verify; one core verifies about 1.7 GB/s."},
-	{"fill", "memory", KEY_BYTES, NUMBER(fill_memory, 4 * MIB, TIB), "96MiB", NULL,
+	{"fill", "memory", KEY_BYTES, NUMBER(fill_memory, 4 * MIB, TIB), "80MiB", NULL,
 	 "Buffers of fills in flight."},
 	{"fill", "deadline", KEY_SECONDS, NUMBER(fill_deadline_ms, 1, 86400), "90", NULL,
 	 "Seconds until a read that no source answers fails, or is tried again."},

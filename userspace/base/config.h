@@ -34,7 +34,7 @@ struct config {
 	char page_cache[8];		  /* auto | keep: see store/pages.h */
 	/* [fill] */
 	uint64_t fill_threads;	   /* 2 */
-	uint64_t fill_memory;	   /* 96MiB: buffers of fills in flight */
+	uint64_t fill_memory;	   /* 80MiB: buffers of fills in flight */
 	uint64_t fill_deadline_ms; /* key `deadline`, seconds, 90 */
 	char on_deadline[8];	   /* eio | wait */
 	uint64_t readahead;	   /* 64MiB: most that is fetched ahead of readers, 0 = off */

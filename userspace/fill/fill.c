@@ -14,16 +14,29 @@
 
 #define SWEEP_NS (NSEC_PER_SEC)
 
+static void spare_free(struct fill_thread *t)
+{
+	struct spare *p = t->spares;
+
+	t->spares = p->next;
+	t->spare_bytes -= STORE_EXTENT;
+	free(p);
+}
+
 /* Whole extents are most of what is taken, and fresh memory costs the kernel's zeroing of it, so
- * they are kept for the next flight. */
+ * they are kept for the next flight, as long as all together are within the limit. */
 static void *buffer_new(struct fill_thread *t, uint64_t bytes)
 {
 	struct spare *p = t->spares;
 
-	if (bytes != STORE_EXTENT || !p)
-		return malloc(bytes);
-	t->spares = p->next;
-	return p;
+	if (bytes == STORE_EXTENT && p) {
+		t->spares = p->next;
+		t->spare_bytes -= STORE_EXTENT;
+		return p;
+	}
+	while (t->spares && t->memory + t->spare_bytes + bytes > t->memory_max)
+		spare_free(t);
+	return malloc(bytes);
 }
 
 static void buffer_free(struct fill_thread *t, void *buf, uint64_t bytes)
@@ -36,6 +49,7 @@ static void buffer_free(struct fill_thread *t, void *buf, uint64_t bytes)
 	}
 	p->next = t->spares;
 	t->spares = p;
+	t->spare_bytes += STORE_EXTENT;
 }
 
 /* One buffer always passes, so that a small limit is slow and not stuck. */
@@ -265,10 +279,8 @@ void fill_stop(struct fill *f)
 			origin_client_free(t->client);
 		if (t->loop)
 			loop_free(t->loop);
-		for (struct spare *p = t->spares, *next; p; p = next) {
-			next = p->next;
-			free(p);
-		}
+		while (t->spares)
+			spare_free(t);
 	}
 	free(f->threads);
 	share_unref(f->nobodys);

@@ -83,7 +83,8 @@ struct fill_thread {
 	uint64_t begun;	   /* requests, ever */
 	uint64_t limit_ns; /* until the first of the line is within its limit */
 	uint64_t memory, memory_max;
-	struct spare *spares;	    /* free buffers of one extent */
+	struct spare *spares;	    /* free buffers of one extent.. */
+	uint64_t spare_bytes;	    /* ..in all */
 	struct segment_line stores; /* settled blocks that the store is to take */
 	struct loop_timer sweep, wake, store;
 	struct loop_post stop, cancel;
