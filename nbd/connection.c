@@ -2,6 +2,7 @@
 #include "nbd/connection.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -530,6 +531,7 @@ static enum nbd_pause connection_transmit(struct nbd_connection *c)
 		else
 			pause = request_next(c, &done);
 	}
+	c->taken = done.requests;
 	if (done.requests)
 		atomic_fetch_add_explicit(&c->thread->requests, done.requests,
 					  memory_order_relaxed);
@@ -573,8 +575,43 @@ static void connection_pause(struct nbd_connection *c, enum nbd_pause pause, boo
 		loop_rewatch(c->thread->loop, c->watch, events[pause]);
 }
 
+static bool may_spin(struct nbd_connection *c)
+{
+	const struct nbd_thread *t = c->thread;
+
+	if (c->taken != 1 || c->in_flight || c->is_ending || t->releasing ||
+	    !TAILQ_EMPTY(&t->runnable))
+		return false;
+	if (!c->spin.credit && ++c->spin.turns % NBD_SPIN_TRY)
+		return false;
+	return true;
+}
+
+/* True: the next request is there already. */
+static bool connection_spin(struct nbd_connection *c)
+{
+	struct pollfd p = {.fd = c->fd, .events = POLLIN};
+	uint64_t end;
+
+	if (!may_spin(c))
+		return false;
+	end = clock_now_ns() + NBD_SPIN_NS;
+	do {
+		if (poll(&p, 1, 0) > 0) {
+			if (c->spin.credit < NBD_SPIN_CREDIT)
+				c->spin.credit++;
+			c->readable = true;
+			return true;
+		}
+	} while (clock_now_ns() < end);
+	if (c->spin.credit)
+		c->spin.credit--;
+	return false;
+}
+
 void nbd_connection_run(struct nbd_connection *c)
 {
+	uint32_t turns = 0;
 	enum nbd_pause pause = NBD_GO_ON;
 	uint64_t sent = c->sent;
 
@@ -586,8 +623,13 @@ void nbd_connection_run(struct nbd_connection *c)
 		pause = connection_negotiate(c);
 	else if (c->ledger && c->ledger->cut.is)
 		nbd_link_continue(c);
-	if (!pause)
-		pause = connection_transmit(c);
+	if (!pause) {
+		do
+			pause = connection_transmit(c);
+		while (pause == NBD_PAUSE_INPUT && connection_spin(c) && ++turns < NBD_SPIN_TURNS);
+		if (pause == NBD_PAUSE_INPUT && c->readable)
+			pause = NBD_PAUSE_SHARE; /* others first, but no sleep */
+	}
 	if (pause == NBD_PAUSE_END)
 		nbd_connection_close(c);
 	else

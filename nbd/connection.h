@@ -116,6 +116,18 @@ struct nbd_body {
 	uint32_t asked_len;
 };
 
+/* A client that sends one request at a time and is quick is waited for awake: going to sleep and
+ * being woken costs either side more than its answer takes to be asked for. A wait in vain costs
+ * credit; without credit one turn in NBD_SPIN_TRY tries again. */
+#define NBD_SPIN_NS	(20 * 1000ULL)
+#define NBD_SPIN_CREDIT 8U
+#define NBD_SPIN_TRY	128U
+#define NBD_SPIN_TURNS	8U /* in a row */
+
+struct nbd_spin {
+	uint32_t credit, turns;
+};
+
 struct nbd_connection {
 	struct nbd_thread *thread;
 	int fd;
@@ -146,7 +158,9 @@ struct nbd_connection {
 	struct nbd_miss_line done;  /* hold data, are to be answered */
 	struct nbd_miss_line again; /* let go of their data: read them from the store */
 	uint32_t served;	    /* reads answered from the store in this turn */
-	bool waiting;		    /* in the budget's line, or its grant is on the way */
+	uint32_t taken;		    /* requests of the last turn */
+	struct nbd_spin spin;
+	bool waiting; /* in the budget's line, or its grant is on the way */
 	struct nbd_budget_wait wait;
 	uint64_t grant; /* bytes given by the budget and not used yet */
 	uint64_t sent;	/* bytes of replies, ever; with a ledger, by any process */

@@ -17,11 +17,6 @@
 #include "store/pages.h"
 #include "store/store_impl.h"
 
-/* Folios of the page cache are as large as the write that makes them. Larger ones than this saved
- * calls, and cost twice the CPU time of all of a fill in a guest, where the host has to find memory
- * for large free areas. */
-#define WRITE_BYTES (64U << 10)
-
 static int write_present(struct object *o, uint64_t extent, uint64_t word)
 {
 	uint64_t le = htole64(word);
@@ -37,15 +32,13 @@ static uint64_t span(const struct object *o, uint64_t first, uint32_t n)
 	return (end < o->id.length ? end : o->id.length) - off;
 }
 
+/* In one call: folios of the page cache are as large as the write that makes them, and a resident
+ * 4 KiB read of folios of 1 MiB takes 0.7 of the time that it takes of those of 64 KiB. */
 static int write_blocks(struct object *o, uint64_t first, uint32_t n, const void *data,
 			const uint8_t (*sums)[SHA256_LEN])
 {
-	uint64_t off = first * STORE_BLOCK, len = span(o, first, n);
-	int rc = 0;
+	int rc = pwrite_all(o->data_fd, data, span(o, first, n), first * STORE_BLOCK);
 
-	for (uint64_t at = 0; !rc && at < len; at += WRITE_BYTES)
-		rc = pwrite_all(o->data_fd, (const char *)data + at,
-				len - at < WRITE_BYTES ? len - at : WRITE_BYTES, off + at);
 	if (!rc && o->own_sums)
 		rc = pwrite_all(o->sums_fd, sums, (size_t)n * SHA256_LEN, first * SHA256_LEN);
 	return rc;
