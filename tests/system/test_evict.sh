@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 # What stays in a store that is too small: by policy, by quota, and because somebody said so.
+# any event loop
 . "$(dirname "$0")/lib.sh"
 
 MIB=$((1 << 20))

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # Memory is bounded by configuration, whatever the image's size: 20 GiB are read through the worker at
 # default settings within 200 MiB, and inside a cgroup of 300 MiB.
+# any event loop
 . "$(dirname "$0")/lib.sh"
 
 GIB=$((1 << 30))

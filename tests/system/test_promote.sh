@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 # Promotion: a complete image is read from the store's file, past the worker, and stays there.
+# any event loop
 . "$(dirname "$0")/lib.sh"
 
 SWAPS=100
