@@ -10,6 +10,10 @@
  * `base_sent`. How much of either was taken from and put into the socket is not written here: it
  * would lag behind a kill. The socket's own counters say it.
  *
+ * All simple replies begin with the same four bytes. A supervisor may send them before there is a
+ * request, to see that the other end reads (nbd/attach/kernel_reader.h), and notes them in `ahead`
+ * before the ledger has a writer. They belong to the stream of replies, at its begin.
+ *
  * A request: ring -> a slot (seq, then `requests` is moved on) -> its reply's place in the stream
  * is written to the slot (`start`), before the first byte of it is sent -> known to have left
  * whole: `settled` is moved on, then the slot is free. A reply is a function of its slot, of the
@@ -33,6 +37,7 @@
 #define LEDGER_RING_LEN	     (LEDGER_RING_REQUESTS * LEDGER_REQUEST_LEN) /* no request wraps */
 
 #define LEDGER_UNANSWERED UINT64_MAX
+#define LEDGER_AHEAD_MAX  4u
 
 enum ledger_phase {
 	LEDGER_NEW,	  /* all zeros: nothing was received or sent */
@@ -56,7 +61,7 @@ struct ledger {
 	uint32_t version;
 	uint32_t phase;
 	uint32_t structured; /* replies, as agreed on: 0 or 1 */
-	uint32_t reserved;
+	uint32_t ahead;	     /* bytes of the first reply that were sent before it was asked for */
 	uint64_t base_received, base_sent; /* the socket's counters where the streams begin */
 	uint64_t requests;		   /* taken from the ring into slots */
 	uint64_t settled;		   /* bytes of replies that left and whose slots are free */

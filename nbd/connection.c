@@ -359,9 +359,12 @@ static enum nbd_pause connection_negotiate(struct nbd_connection *c)
 void nbd_reply_enter(struct nbd_connection *c, const struct nbd_request *r, size_t n,
 		     uint32_t error)
 {
-	c->out_len += (uint32_t)n;
-	if (c->ledger)
+	if (c->ledger) {
+		if (!c->out_len)
+			c->out_at = ledger_ahead(&c->ledger->writer);
 		ledger_answer(&c->ledger->writer, r, error);
+	}
+	c->out_len += (uint32_t)n;
 }
 
 void nbd_reply_plain(struct nbd_connection *c, const struct nbd_request *r, uint32_t error)

@@ -25,6 +25,13 @@ int ledger_new(struct err *err)
 	return err_set(err, rc, "no memory for a connection's ledger: %s", strerror(-rc));
 }
 
+int ledger_set_ahead(int fd, uint32_t n)
+{
+	ssize_t put = pwrite(fd, &n, sizeof(n), offsetof(struct ledger, ahead));
+
+	return put == sizeof(n) ? 0 : put < 0 ? -errno : -EIO;
+}
+
 struct ledger *ledger_map(int fd)
 {
 	int seals = fcntl(fd, F_GET_SEALS);
@@ -83,7 +90,11 @@ void ledger_begin_handshake(struct ledger *l)
 int ledger_begin(struct ledger_writer *w, struct ledger *l, const struct nbd_terms *terms,
 		 const struct tcp_count *base, const uint8_t *in, size_t n)
 {
-	if (n > sizeof(l->ring))
+	uint32_t ahead = l->ahead;
+
+	if (n > sizeof(l->ring) || ahead > LEDGER_AHEAD_MAX || ahead > base->sent)
+		return -EBADMSG;
+	if (ahead && terms->structured) /* their magic is another */
 		return -EBADMSG;
 	*w = (struct ledger_writer){.l = l, .terms = *terms, .received = n};
 	for (uint32_t i = LEDGER_SLOTS; i-- > 0;)
@@ -92,7 +103,7 @@ int ledger_begin(struct ledger_writer *w, struct ledger *l, const struct nbd_ter
 		memcpy(l->ring, in, n);
 	l->structured = terms->structured;
 	l->base_received = base->received;
-	l->base_sent = base->sent;
+	l->base_sent = base->sent - ahead;
 	l->version = LEDGER_VERSION;
 	l->magic = LEDGER_MAGIC;
 	STORE(l->phase, LEDGER_TRANSMISSION);
@@ -167,6 +178,11 @@ void ledger_answer(struct ledger_writer *w, const struct nbd_request *r, uint32_
 	STORE(s->start, w->end);
 	w->end += nbd_reply_len(r, &w->terms, error);
 	ledger_line_put(&w->unsent, r->slot);
+}
+
+uint32_t ledger_ahead(const struct ledger_writer *w)
+{
+	return w->end ? 0 : w->l->ahead;
 }
 
 void ledger_settle(struct ledger_writer *w, uint64_t sent)

@@ -22,6 +22,10 @@ int ledger_new(struct err *err);
 struct ledger *ledger_map(int fd);
 void ledger_unmap(struct ledger *l);
 
+/* The supervisor sent @n bytes of the first reply; the ledger has no writer yet. A negative errno.
+ */
+int ledger_set_ahead(int fd, uint32_t n);
+
 struct ledger_line { /* slots, first in, first out */
 	uint16_t slot[LEDGER_SLOTS];
 	uint32_t at, n;
@@ -52,8 +56,9 @@ struct ledger_cut {
 /* The client begins its handshake: from here on until ledger_begin() nobody can go on. */
 void ledger_begin_handshake(struct ledger *l);
 
-/* Requests and replies begin, at these values of the socket's counters. Of the requests @n bytes at
- * @in were received already. -EBADMSG: more than the ring holds. */
+/* Requests and replies begin, at these values of the socket's counters, what was sent ahead
+ * counted. Of the requests @n bytes at @in were received already. -EBADMSG: more than the ring
+ * holds, or counters and bytes sent ahead do not agree. */
 int ledger_begin(struct ledger_writer *w, struct ledger *l, const struct nbd_terms *terms,
 		 const struct tcp_count *base, const uint8_t *in, size_t n);
 
@@ -64,7 +69,8 @@ int ledger_begin(struct ledger_writer *w, struct ledger *l, const struct nbd_ter
 int ledger_take_up(struct ledger_writer *w, struct ledger *l, const struct tcp_count *now,
 		   uint64_t size, struct ledger_cut *cut);
 
-/* Bytes in the stream of replies that left, right after ledger_take_up(). */
+/* Bytes in the stream of replies that left, right after ledger_take_up(); after ledger_begin() it
+ * is ledger_ahead(). */
 uint64_t ledger_sent(const struct ledger_writer *w, const struct ledger_cut *cut);
 
 /* Where to receive, and how much; 0: the ring is full. Then ledger_received(). */
@@ -79,6 +85,9 @@ void ledger_served(struct ledger_writer *w);
 
 /* The next bytes in the stream of replies are the reply to @r with @error; before any is sent. */
 void ledger_answer(struct ledger_writer *w, const struct nbd_request *r, uint32_t error);
+
+/* Bytes of the next reply that left before it is entered: 0 but for the first one. */
+uint32_t ledger_ahead(const struct ledger_writer *w);
 
 /* @sent bytes of the stream of replies have left. */
 void ledger_settle(struct ledger_writer *w, uint64_t sent);

@@ -34,7 +34,8 @@ static int by_key(const void *a, const void *b)
 static int find_streams(const struct ledger *l, const struct tcp_count *now, struct finding *f)
 {
 	if (l->magic != LEDGER_MAGIC || l->version < LEDGER_OLDEST || l->version > LEDGER_VERSION ||
-	    l->phase != LEDGER_TRANSMISSION || l->structured > 1)
+	    l->phase != LEDGER_TRANSMISSION || l->structured > 1 || l->ahead > LEDGER_AHEAD_MAX ||
+	    (l->ahead && l->structured))
 		return -EBADMSG;
 	if (now->received < l->base_received || now->sent < l->base_sent)
 		return -EBADMSG;
@@ -104,7 +105,7 @@ static int check_replies(const struct ledger *l, const struct finding *f)
 			return -EBADMSG;
 		at = f->replies[i].end;
 	}
-	return f->sent <= at ? 0 : -EBADMSG;
+	return f->sent <= (at ? at : l->ahead) ? 0 : -EBADMSG;
 }
 
 /* A request stands in one slot. */
@@ -151,12 +152,13 @@ static void take_back_replies(struct ledger *l, struct finding *f)
 
 static void settle(struct ledger_writer *w, struct finding *f, struct ledger_cut *cut)
 {
-	w->end = f->sent;
+	w->end = w->l->settled;
 	for (uint32_t i = 0; i < f->nreplies; i++) {
 		const struct found *r = &f->replies[i];
 
 		if (r->end <= f->sent) {
 			STORE(w->l->settled, r->end);
+			w->end = r->end;
 			f->rest[f->nrest++] = r->slot;
 			continue;
 		}
@@ -202,6 +204,6 @@ int ledger_take_up(struct ledger_writer *w, struct ledger *l, const struct tcp_c
 uint64_t ledger_sent(const struct ledger_writer *w, const struct ledger_cut *cut)
 {
 	if (!cut->is)
-		return w->end;
+		return w->end + ledger_ahead(w);
 	return w->l->slots[cut->request.slot].start + cut->skip;
 }

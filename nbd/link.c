@@ -31,12 +31,16 @@ static void list_one(struct nbd_directory *d,
 static int begin_transmission(struct nbd_connection *c, const uint8_t *in, size_t n, size_t to_send)
 {
 	struct tcp_count base;
+	int rc;
 
 	if (tcp_count(c->fd, &base))
 		return -EBADMSG;
 	base.received -= n;
 	base.sent += to_send;
-	return ledger_begin(&c->ledger->writer, c->ledger->l, &c->terms, &base, in, n);
+	rc = ledger_begin(&c->ledger->writer, c->ledger->l, &c->terms, &base, in, n);
+	if (!rc)
+		c->sent = ledger_ahead(&c->ledger->writer);
+	return rc;
 }
 
 static int take_up(struct nbd_connection *c, const struct nbd_export *e)

@@ -5,6 +5,9 @@
  * each, the worker the other, and the supervisor keeps hold of the worker's ends and their ledgers.
  * A worker that dies leaves them open, and its successor goes on where it was.
  *
+ * A connection that the kernel does not read (kernel_reader.h) would lose what is sent on it, so a
+ * device with such a one is made anew before anybody uses it.
+ *
  * Connections that died all the same (the kernel gave one up, a ledger was refused) are made anew.
  * Until then a request that was sent on a dead one waits for TIMEOUT and is sent anew on a live
  * one; a request that finds none alive waits for DEAD_CONN_TIMEOUT. Both are a little more than the
@@ -29,6 +32,7 @@
 #include "nbd/attach/device_note.h"
 #include "nbd/attach/in_use.h"
 #include "nbd/attach/kernel_device.h"
+#include "nbd/attach/kernel_reader.h"
 #include "nbd/attach/module.h"
 #include "nbd/protocol.h"
 #include "nbd/attach/tcp_pair.h"
@@ -42,7 +46,11 @@
 #define WAIT_TIMEOUT_S	  600
 #define WAIT_DEAD_S	  86400
 #define RECONNECT_WAIT_MS 2000
-#define FREE_WAIT_MS	  2000
+/* Until each connection is read: it takes less than a millisecond, or for ever, or a loaded node is
+ * slow to make a thread. A device that is made anew finds the threads that came too late. */
+#define READ_WAIT_MS 200 /* doubled each time */
+#define READ_TRIES   6
+#define FREE_WAIT_MS 2000
 
 /* ---- what is held open ---- */
 
@@ -235,50 +243,88 @@ static int links_add_all(struct attach_kernel *k, struct attachment *a, const in
 	return rc;
 }
 
+static int connect_and_give(const struct attach_env *env, struct attachment *a, const int *kernel,
+			    uint32_t ms, struct err *err)
+{
+	int unread;
+	int rc = connect_device(env, a, kernel, err);
+
+	if (rc)
+		return rc;
+	unread = kernel_readers_wait(kernel, a->links, a->ledgers, a->queues, ms);
+	if (unread > 0)
+		rc = err_set(err, -EAGAIN,
+			     "the kernel does not read %d of the %u connections of %s: attach with "
+			     "one queue, or when the node has less to do",
+			     unread, a->queues, a->device);
+	else if (unread < 0)
+		rc = err_set(err, unread, "the connections of %s: %s", a->device,
+			     strerror(-unread));
+	if (!rc)
+		rc = note_write(env, a, err);
+	if (!rc) /* whoever looks at a new device reads it: that must not hold up what follows */
+		rc = attach_give(env, a, err);
+	if (rc) {
+		nbd_netlink_disconnect(env->kernel->netlink, a->index, NULL);
+		kernel_device_wait_free(a->index, FREE_WAIT_MS);
+	}
+	return rc;
+}
+
 static int attach_with(const struct attach_env *env, struct attachment *a, const int *kernel,
-		       struct err *err)
+		       uint32_t ms, struct err *err)
 {
 	int rc;
 
 	a->index = -1; /* not known yet, should we be killed in between */
 	rc = note_write(env, a, err);
-	if (!rc)
-		rc = connect_device(env, a, kernel, err);
-	if (rc)
-		return rc;
-	rc = note_write(env, a, err);
-	if (!rc) /* whoever looks at a new device reads it: that must not hold up what follows */
-		rc = attach_give(env, a, err);
-	if (rc)
-		nbd_netlink_disconnect(env->kernel->netlink, a->index, NULL);
-	return rc;
+	return rc ? rc : connect_and_give(env, a, kernel, ms, err);
 }
 
-static int kernel_attach(const struct attach_env *env, struct attachment *a, struct err *err)
+static int attach_once(const struct attach_env *env, struct attachment *a, uint32_t ms,
+		       struct err *err)
 {
 	int kernel[ATTACH_LINKS_MAX], worker[ATTACH_LINKS_MAX], rc;
 
 	a->nlinks = a->fresh = 0;
 	a->owner = 0;
-	if (!a->queues)
-		a->queues = env->queues;
-	if (!a->size || a->queues > ATTACH_LINKS_MAX)
-		return err_set(err, -EINVAL, "a device of %llu bytes with %u queues can't be made",
-			       (unsigned long long)a->size, a->queues);
 	rc = tcp_pairs_open(kernel, worker, a->queues, err);
 	if (rc)
 		return rc;
 	rc = links_add_all(env->kernel, a, worker, a->queues);
 	if (!rc)
-		rc = attach_with(env, a, kernel, err);
+		rc = attach_with(env, a, kernel, ms, err);
 	else
 		err_set(err, rc, "out of memory");
 	fds_close(kernel, a->queues);
 	if (rc) {
 		links_cut(env->kernel, a);
 		note_remove(env, a);
-		return rc;
 	}
+	return rc;
+}
+
+static int kernel_attach(const struct attach_env *env, struct attachment *a, struct err *err)
+{
+	int rc = -EAGAIN;
+
+	if (!a->queues)
+		a->queues = env->queues;
+	if (!a->size || a->queues > ATTACH_LINKS_MAX)
+		return err_set(err, -EINVAL, "a device of %llu bytes with %u queues can't be made",
+			       (unsigned long long)a->size, a->queues);
+	for (uint32_t i = 0; rc == -EAGAIN && i < READ_TRIES; i++) {
+		struct err why = {0};
+
+		rc = attach_once(env, a, READ_WAIT_MS << i, &why);
+		if (rc == -EAGAIN)
+			log_warn("attach", "connections that the kernel does not read; made anew",
+				 "device=%s export=%s", a->device, a->name);
+		if (rc)
+			err_set(err, rc, "%s", why.text);
+	}
+	if (rc)
+		return rc;
 	kernel_device_tune(a->index);
 	a->dead = false;
 	return 0;
@@ -333,32 +379,42 @@ static int kernel_detach(const struct attach_env *env, struct attachment *a, boo
 
 /* ---- after a connection died ---- */
 
-/* New connections for the dead ones. The kernel takes as many as it has dead ones and drops the
- * others, which shows as their end; one that ends later is an event like any other. */
-static int reconnect(const struct attach_env *env, struct attachment *a, struct err *err)
+/* A pair of sockets for the kernel to put in the place of a dead one; the worker's end is a link
+ * when the kernel took the other. *unread: it did, and does not read it yet. */
+static int reconnect_with(const struct attach_env *env, struct attachment *a, int kernel,
+			  int worker, bool *unread, struct err *err)
 {
-	int kernel[ATTACH_LINKS_MAX], worker[ATTACH_LINKS_MAX];
-	uint32_t n = a->queues - a->nlinks;
-	struct nbd_netlink_device d;
-	int rc = tcp_pairs_open(kernel, worker, n, err);
+	struct nbd_netlink_device d = description(env, a, &kernel, 1);
+	int rc = nbd_netlink_reconfigure(env->kernel->netlink, &d, err);
+
+	if (rc || !kernel_reader_has(kernel)) {
+		close(worker);
+		return rc;
+	}
+	if (links_add(env->kernel, a, worker))
+		return err_set(err, -ENOMEM, "out of memory");
+	*unread = kernel_readers_wait(&kernel, &a->links[a->nlinks - 1], &a->ledgers[a->nlinks - 1],
+				      1, RECONNECT_WAIT_MS) > 0;
+	return 0;
+}
+
+static int reconnect(const struct attach_env *env, struct attachment *a, bool *unread,
+		     struct err *err)
+{
+	int kernel, worker, rc = tcp_pairs_open(&kernel, &worker, 1, err);
 
 	if (rc)
 		return rc;
-	d = description(env, a, kernel, n);
-	rc = nbd_netlink_reconfigure(env->kernel->netlink, &d, err);
-	fds_close(kernel, n);
-	if (rc) {
-		fds_close(worker, n);
-		return rc;
-	}
-	rc = links_add_all(env->kernel, a, worker, n);
+	rc = reconnect_with(env, a, kernel, worker, unread, err);
+	close(kernel);
 	links_drop_dead(env->kernel, a);
-	return rc ? err_set(err, rc, "out of memory") : note_write(env, a, err);
+	return rc ? rc : note_write(env, a, err);
 }
 
 static int kernel_revive(const struct attach_env *env, struct attachment *a, struct err *err)
 {
 	uint64_t end = clock_now_ns() + RECONNECT_WAIT_MS * NSEC_PER_MSEC;
+	bool unread = false;
 	int rc = 0;
 
 	if (!is_ours(a))
@@ -366,13 +422,18 @@ static int kernel_revive(const struct attach_env *env, struct attachment *a, str
 			       a->device);
 	links_drop_dead(env->kernel, a);
 	/* the kernel sees the end of the old ones a moment after we shut them */
-	while (!rc && a->nlinks < a->queues && clock_now_ns() < end) {
-		rc = reconnect(env, a, err);
-		if (!rc && a->nlinks < a->queues)
+	while (!rc && !unread && a->nlinks < a->queues && clock_now_ns() < end) {
+		uint32_t had = a->nlinks;
+
+		rc = reconnect(env, a, &unread, err);
+		if (!rc && a->nlinks == had)
 			nanosleep(&(struct timespec){.tv_nsec = 5 * NSEC_PER_MSEC}, NULL);
 	}
 	if (rc)
 		return rc;
+	if (unread) /* alone it is read some day; another one behind it might not be */
+		log_warn("attach", "the kernel does not read a new connection yet",
+			 "device=%s export=%s", a->device, a->name);
 	if (!a->nlinks)
 		return err_set(
 			err, -ETIMEDOUT,

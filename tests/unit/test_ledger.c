@@ -464,6 +464,83 @@ static void what_a_handshake_received_too_much_is_the_first_request(void **state
 	server_free(s);
 }
 
+/* The client has @n bytes of its first reply before it asked. */
+static struct server *sent_ahead(uint32_t n)
+{
+	struct server *s = calloc(1, sizeof(*s));
+
+	assert_non_null(s);
+	s->world = world_new(&simple);
+	s->world->ledger.ahead = n;
+	s->world->sent = n;
+	assert_int_equal(ledger_begin(&s->w, &s->world->ledger, &simple,
+				      &(struct tcp_count){BASE_IN, BASE_OUT + n}, NULL, 0),
+			 0);
+	return s;
+}
+
+static void assert_nothing_replied(struct world *w, uint32_t ahead)
+{
+	struct tcp_count now = counters(w);
+	struct ledger_writer writer;
+	struct ledger_cut cut;
+
+	assert_int_equal(ledger_take_up(&writer, &w->ledger, &now, SIZE, &cut), 0);
+	assert_false(cut.is);
+	assert_int_equal(ledger_sent(&writer, &cut), ahead);
+	assert_int_equal(ledger_ahead(&writer), ahead);
+	assert_int_equal(writer.end, 0);
+}
+
+static void what_was_sent_ahead_is_the_begin_of_the_first_reply(void **state)
+{
+	struct server *s = sent_ahead(4);
+	struct world *copy = malloc(sizeof(*copy));
+
+	(void)state;
+	assert_int_equal(s->world->ledger.base_sent, BASE_OUT);
+	assert_nothing_replied(s->world, 4);
+	receive(s, 3 * LEDGER_REQUEST_LEN);
+	take(s);
+	memcpy(copy, s->world, sizeof(*copy));
+	assert_nothing_replied(copy, 4);
+	assert_int_equal(ledger_ahead(&s->w), 4);
+	answer(s, 2, NBD_OK);
+	assert_int_equal(ledger_ahead(&s->w), 0);
+	answer(s, 0, NBD_EIO);
+	for (; s->world->sent <= s->w.end; s->world->sent++) {
+		memcpy(copy, s->world, sizeof(*copy));
+		assert_exact(copy);
+	}
+	free(copy);
+	server_free(s);
+}
+
+static void more_ahead_than_there_can_be_is_refused(void **state)
+{
+	struct server *s = sent_ahead(4);
+	struct world *w = s->world;
+	struct tcp_count few = {BASE_IN, 3}, now;
+	struct ledger_writer writer;
+	struct ledger_cut cut;
+
+	(void)state;
+	w->sent = 5;
+	now = counters(w);
+	assert_int_equal(ledger_take_up(&writer, &w->ledger, &now, SIZE, &cut), -EBADMSG);
+	w->sent = 4;
+	now = counters(w);
+	w->ledger.ahead = 5;
+	assert_int_equal(ledger_take_up(&writer, &w->ledger, &now, SIZE, &cut), -EBADMSG);
+	assert_int_equal(ledger_begin(&writer, &w->ledger, &simple, &now, NULL, 0), -EBADMSG);
+	w->ledger.ahead = 4;
+	assert_int_equal(ledger_begin(&writer, &w->ledger, &simple, &few, NULL, 0), -EBADMSG);
+	assert_int_equal(ledger_begin(&writer, &w->ledger, &structured, &now, NULL, 0), -EBADMSG);
+	w->ledger.structured = 1;
+	assert_int_equal(ledger_take_up(&writer, &w->ledger, &now, SIZE, &cut), -EBADMSG);
+	server_free(s);
+}
+
 /* --- ledgers that are not true --------------------------------------------------------------- */
 
 static int take_up(const struct world *w, struct world *copy)
@@ -621,6 +698,8 @@ int main(void)
 		cmocka_unit_test(each_byte_of_the_requests_can_be_the_last_that_came),
 		cmocka_unit_test(a_full_table_takes_no_request_until_a_reply_left),
 		cmocka_unit_test(what_a_handshake_received_too_much_is_the_first_request),
+		cmocka_unit_test(what_was_sent_ahead_is_the_begin_of_the_first_reply),
+		cmocka_unit_test(more_ahead_than_there_can_be_is_refused),
 		cmocka_unit_test(a_ledger_that_the_socket_contradicts_is_refused_and_left_alone),
 		cmocka_unit_test(a_scribbled_ledger_is_refused_or_harmless),
 		cmocka_unit_test(only_a_sealed_memfd_of_the_right_length_is_a_ledger),

@@ -10,6 +10,7 @@
 #include <cmocka.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,8 +22,10 @@
 #include "nbd/attach/kernel_impl.h"
 #include "nbd/attach/device_note.h"
 #include "nbd/attach/kernel_device.h"
+#include "nbd/attach/kernel_reader.h"
 #include "nbd/attach/sysfs.h"
 #include "nbd/attach/tcp_pair.h"
+#include "nbd/ledger.h"
 
 /* ---- pairs ---- */
 
@@ -167,6 +170,74 @@ static void fresh_links_are_the_last_ones(void **state)
 	links_cut(k, &a);
 	close(kernel[2]);
 	attach_kernel_free(k);
+}
+
+/* ---- readers ---- */
+
+static void *read_some(void *arg)
+{
+	char some[16];
+
+	recv(*(int *)arg, some, sizeof(some), MSG_WAITALL); /* as the kernel waits for a reply */
+	return NULL;
+}
+
+static void connections_that_nobody_reads_are_counted(void **state)
+{
+	int kernel[3], worker[3], ledgers[3];
+	pthread_t reader[3];
+
+	(void)state;
+	for (uint32_t readers = 0; readers <= 3; readers++) {
+		assert_int_equal(tcp_pairs_open(kernel, worker, 3, NULL), 0);
+		for (uint32_t i = 0; i < 3; i++) {
+			ledgers[i] = ledger_new(NULL);
+			if (i < readers)
+				pthread_create(&reader[i], NULL, read_some, &kernel[i]);
+		}
+		assert_int_equal(
+			kernel_readers_wait(kernel, worker, ledgers, 3, readers == 3 ? 20000 : 100),
+			3 - readers);
+		for (uint32_t i = 0; i < 3; i++) {
+			struct ledger *l = ledger_map(ledgers[i]);
+
+			assert_int_equal(l->ahead, 4);
+			ledger_unmap(l);
+			shutdown(worker[i], SHUT_RDWR);
+			if (i < readers)
+				pthread_join(reader[i], NULL);
+		}
+		fds_close(kernel, 3);
+		fds_close(worker, 3);
+		fds_close(ledgers, 3);
+	}
+}
+
+static void a_connection_that_ended_has_no_reader(void **state)
+{
+	int kernel, worker, ledger = ledger_new(NULL);
+
+	(void)state;
+	assert_int_equal(tcp_pairs_open(&kernel, &worker, 1, NULL), 0);
+	shutdown(worker, SHUT_RDWR);
+	assert_int_equal(kernel_readers_wait(&kernel, &worker, &ledger, 1, 100), -EPIPE);
+	close(kernel);
+	close(worker);
+	close(ledger);
+}
+
+static void a_socket_is_the_kernels_once_it_has_its_timeout(void **state)
+{
+	struct timeval t = {.tv_sec = 30};
+	int kernel, worker;
+
+	(void)state;
+	assert_int_equal(tcp_pairs_open(&kernel, &worker, 1, NULL), 0);
+	assert_false(kernel_reader_has(kernel));
+	setsockopt(kernel, SOL_SOCKET, SO_SNDTIMEO, &t, sizeof(t));
+	assert_true(kernel_reader_has(kernel));
+	close(kernel);
+	close(worker);
 }
 
 /* ---- notes ---- */
@@ -334,6 +405,9 @@ int main(void)
 		cmocka_unit_test(without_descriptors_nothing_stays_open_and_the_remedy_is_named),
 		cmocka_unit_test(a_dead_link_is_dropped_and_a_cut_is_seen_at_both_ends),
 		cmocka_unit_test(fresh_links_are_the_last_ones),
+		cmocka_unit_test(connections_that_nobody_reads_are_counted),
+		cmocka_unit_test(a_connection_that_ended_has_no_reader),
+		cmocka_unit_test(a_socket_is_the_kernels_once_it_has_its_timeout),
 		cmocka_unit_test(a_note_comes_back_as_it_was_written),
 		cmocka_unit_test(its_writer_lives_until_pid_start_or_boot_is_anothers),
 		cmocka_unit_test(a_damaged_note_is_refused),

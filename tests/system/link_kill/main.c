@@ -286,6 +286,15 @@ static unsigned life_traced(unsigned until, uint64_t reads)
 
 /* --- all of it ------------------------------------------------------------------------------- */
 
+static void send_ahead(int worker, int ledger)
+{
+	const uint32_t magic = htobe32(NBD_SIMPLE_REPLY_MAGIC);
+
+	if (ledger_set_ahead(ledger, sizeof(magic)) ||
+	    send(worker, &magic, sizeof(magic), MSG_NOSIGNAL) != sizeof(magic))
+		die("send ahead");
+}
+
 static void link_make(bool handshake, const char *device)
 {
 	int kernel, worker, size = SOCKET_BUFFER;
@@ -298,6 +307,8 @@ static void link_make(bool handshake, const char *device)
 	link_held = (struct nbd_link){worker, ledger_new(&err), handshake};
 	if (link_held.ledger < 0)
 		die(err.text);
+	if (!handshake) /* as the supervisor does, so the first lives end ahead of a reply */
+		send_ahead(worker, link_held.ledger);
 	client = fork();
 	if (client < 0)
 		die("fork");
