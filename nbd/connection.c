@@ -582,7 +582,7 @@ static bool may_spin(struct nbd_connection *c)
 {
 	const struct nbd_thread *t = c->thread;
 
-	if (c->taken != 1 || c->ledger || c->in_flight || c->is_ending ||
+	if (c->taken != 1 || c->in_flight || c->is_ending || t->releasing ||
 	    !TAILQ_EMPTY(&t->runnable))
 		return false;
 	if (!c->spin.credit && ++c->spin.turns % NBD_SPIN_TRY)

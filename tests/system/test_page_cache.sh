@@ -30,5 +30,5 @@ random_file "$T/tree/file" $BYTES
 U=file://$T/origin
 "$CAIRN" image build -q "$T/tree" "$T/fs" --fs ext4 >/dev/null
 "$CAIRN" image push -q "$T/fs" "$U/fs" >/dev/null
-cairnd_start a store.page_cache=auto
+cairnd_start a
 run_tests

@@ -16,7 +16,7 @@ count_pages() {
 }
 
 that_by_default_no_page_is_held_twice() {
-	cairnd_start a store.page_cache=auto
+	cairnd_start a
 	count_pages
 	wait_until 60 store_holds_at_most 3 "$DATA" || fail "the store holds $(store_cached) bytes of $DATA"
 	note "filled from the origin: of $DATA bytes the mount holds all, the store $(store_cached)"

@@ -76,7 +76,7 @@ static const struct config_key keys[] = {
 	 "The node's cache; a file system that can punch holes (ext4, xfs)."},
 	{"store", "size", KEY_SIZE_OR_AUTO, NUMBER(store_size, 64 * MIB, 1024 * TIB), "auto", NULL,
 	 "Most bytes kept; auto = 80 % of the file system."},
-	{"store", "page_cache", KEY_CHOICE, TEXT(page_cache), "keep", "auto|keep",
+	{"store", "page_cache", KEY_CHOICE, TEXT(page_cache), "auto", "auto|keep",
 	 "auto: what only devices read is not left in the page cache, where their mounts have it."},
 	{"fill", "threads", KEY_COUNT, NUMBER(fill_threads, 1, 256), "2", NULL,
 	 "Threads that fetch and verify; one core verifies about 1.7 GB/s."},

@@ -31,7 +31,7 @@ struct config {
 	/* [store] */
 	char store_path[CONFIG_PATH_MAX]; /* /var/lib/cairn */
 	uint64_t store_size;		  /* 0 = auto: 80 % of the file system */
-	char page_cache[8];		  /* keep | auto: see store/pages.h */
+	char page_cache[8];		  /* auto | keep: see store/pages.h */
 	/* [fill] */
 	uint64_t fill_threads;	   /* 2 */
 	uint64_t fill_memory;	   /* 80MiB: buffers of fills in flight */
