@@ -43,11 +43,6 @@ void api_call(struct api *a, const char *method, const char *path, const struct 
 /* {"error", "errno"} */
 void api_reply_error(struct api_reply *out, unsigned status, int code, const char *text);
 
-void api_totals(struct api *a, const struct export_info *e, size_t n, struct api_totals *out);
-
-/* How many workers came before this one. */
-unsigned api_worker_restarts(void);
-
 void metrics_print(struct api *a, FILE *out);
 
 #endif

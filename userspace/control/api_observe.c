@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "control/api_status.h"
 #include "control/reply.h"
 #include "store/store.h"
 

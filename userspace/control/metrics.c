@@ -5,6 +5,7 @@
 
 #include "control/api.h"
 #include "control/api_crash.h"
+#include "control/api_status.h"
 #include "origin/origin.h"
 
 static void head(FILE *out, const char *name, const char *type, const char *help)
