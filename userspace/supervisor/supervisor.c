@@ -22,13 +22,9 @@
 #include <systemd/sd-daemon.h>
 #include <unistd.h>
 
-#include <supervisor_protocol.h>
-
 #include "base/clock.h"
 #include "base/log.h"
-#include "supervisor/answer.h"
 #include "supervisor/listen.h"
-#include "supervisor/supervisor_impl.h"
 #include "worker/sandbox.h"
 
 #define STOP_WAIT_MS 10000
@@ -127,89 +123,7 @@ static void stop(struct supervisor *s, int signo)
 	s->deadline_ns = clock_now_ns() + STOP_WAIT_MS * NSEC_PER_MSEC;
 }
 
-/* ---- requests ---- */
-
-/* Its programs take the kernel a second: not before a worker asks, which then serves. */
-static int observer_open(struct supervisor *s, struct err *err)
-{
-	if (s->observer)
-		return 0;
-	s->observer = loader_open(strcmp(s->cfg.observe, "off") != 0);
-	if (!s->observer)
-		return err_set(err, -ENOMEM, "out of memory");
-	log_info("observe", "observer", "hooks=\"%s\"", loader_hooks(s->observer, NULL));
-	return 0;
-}
-
-/* True: the answer comes later. */
-static bool answer(struct supervisor *s, const struct supervisor_request *q,
-		   const struct guard_fds *with, struct supervisor_reply *r, struct answer_fds *fds)
-{
-	static const struct err stopping = {-ESHUTDOWN, "cairnd is stopping"};
-	struct err refused;
-
-	if (s->stopping) {
-		answer_error(r, &stopping);
-	} else if (guard_check(&s->guard, q, with, s->devices.n, &refused)) {
-		answer_error(r, &refused);
-	} else if (q->op == SUPERVISOR_READY) {
-		s->ready = true;
-		s->ever_ready = true;
-		upgrade_settled(s);
-		r->value[0] = (uint64_t)getpid();
-		r->value[1] = s->continuity.takeovers;
-	} else if (q->op == SUPERVISOR_BEGIN) {
-		upgrade_tell(s, r);
-	} else if (q->op == SUPERVISOR_UPGRADE) {
-		return upgrade_ask(s, q->id, r);
-	} else if (q->op == SUPERVISOR_PROMOTE) {
-		if (devices_promote(&s->devices, q->name, with->fd[0], &refused))
-			answer_error(r, &refused);
-	} else if ((q->op == SUPERVISOR_OBSERVER || q->op == SUPERVISOR_WATCH) &&
-		   observer_open(s, &refused)) {
-		answer_error(r, &refused);
-	} else {
-		answer_request(&s->devices, s->observer, q, r, fds);
-	}
-	return false;
-}
-
-/* Who waits for an answer. */
-struct asker {
-	int channel;
-	uint32_t id;
-};
-
-static int asker_give(void *arg, struct attachment *a)
-{
-	const struct asker *k = arg;
-	struct supervisor_reply r = {.magic = SUPERVISOR_MAGIC,
-				     .version = SUPERVISOR_VERSION,
-				     .id = k->id,
-				     .flags = SUPERVISOR_REPLY_INTERIM};
-	struct answer_fds fds;
-	int rc;
-
-	answer_links(a, &r, &fds);
-	rc = answer_send(k->channel, &r, &fds);
-	if (!rc)
-		a->fresh = 0;
-	return rc;
-}
-
-static bool asker_is_gone(void *arg)
-{
-	struct pollfd p = {.fd = ((struct asker *)arg)->channel};
-
-	return poll(&p, 1, 0) > 0 && (p.revents & (POLLHUP | POLLERR));
-}
-
-static void asker_set(struct supervisor *s, struct asker *k)
-{
-	s->devices.env.give = k ? asker_give : NULL;
-	s->devices.env.asker_is_gone = k ? asker_is_gone : NULL;
-	s->devices.env.asker = k;
-}
+/* ---- what is written down and told ---- */
 
 static struct continuity_now now_of(const struct supervisor *s)
 {
@@ -220,7 +134,7 @@ static struct continuity_now now_of(const struct supervisor *s)
 				       .ready = s->ready};
 }
 
-static void write_down(struct supervisor *s)
+void supervisor_save(struct supervisor *s)
 {
 	struct continuity_now now = now_of(s);
 
@@ -235,7 +149,7 @@ int supervisor_execve(struct supervisor *s, const char *program, uint32_t pendin
 	return continuity_execve(&s->continuity, &now, s->lock, program, s->settings_file, err);
 }
 
-static void tell_serving(struct supervisor *s)
+void supervisor_tell_serving(struct supervisor *s)
 {
 	log_info("supervisor", "serving", "nbd=%s control=%s restarts=%u", s->cfg.nbd_socket,
 		 s->cfg.control_socket, s->in.restarts);
@@ -244,6 +158,8 @@ static void tell_serving(struct supervisor *s)
 		   "replaced %u times",
 		   s->in.restarts, s->continuity.takeovers);
 }
+
+/* ---- the loop ---- */
 
 /* Hung up, or not our protocol: either way this worker is no use. */
 static void on_nonsense(struct supervisor *s, struct worker_process *w, int rc, ssize_t len)
@@ -267,59 +183,14 @@ static void on_nonsense(struct supervisor *s, struct worker_process *w, int rc, 
 		upgrade_next_died(s, status);
 }
 
-/* -EPIPE: it reads no replies, and is no use either. */
-static int serve_request(struct supervisor *s, const struct supervisor_request *q,
-			 const struct guard_fds *with)
+static void on_channel(struct supervisor *s, struct worker_process *w)
 {
-	struct supervisor_reply r = {
-		.magic = SUPERVISOR_MAGIC, .version = SUPERVISOR_VERSION, .id = q->id};
-	struct answer_fds fds;
-	bool later;
-	int rc;
+	ssize_t len = 0;
+	int rc = request_serve(s, w, &len);
 
-	asker_set(s, &(struct asker){s->worker.channel, q->id});
-	later = answer(s, q, with, &r, &fds);
-	asker_set(s, NULL);
-	if (later)
-		return 0;
-	write_down(s); /* before the worker has what is new */
-	rc = answer_send(s->worker.channel, &r, &fds);
 	if (rc)
-		log_warn("supervisor", "the worker takes no reply", "why=\"%s\"", strerror(-rc));
-	if (rc == -EAGAIN) /* a hundred and more wait to be read, of one that waits for each */
-		return -EPIPE;
-	if (q->op == SUPERVISOR_ATTACH && !r.code && !rc)
-		devices_sent(&s->devices, q->name);
-	if (q->op == SUPERVISOR_READY && s->ready)
-		tell_serving(s);
-	return 0;
+		on_nonsense(s, w, rc, len);
 }
-
-static void on_request(struct supervisor *s, struct worker_process *w)
-{
-	struct supervisor_request q;
-	struct guard_fds with;
-	uint64_t began_ns = clock_now_ns();
-	ssize_t n = guard_receive(w->channel, &q, &with);
-	int rc;
-
-	if (n == -EAGAIN)
-		return;
-	rc = n > 0 ? supervisor_request_check(&q, (size_t)n) : -EPIPE;
-	if (!rc && q.nfds != with.n)
-		rc = -EBADMSG;
-	if (!rc && w == &s->replacement.next && !upgrade_begin(s, &q))
-		rc = -EBADMSG;
-	if (!rc && w == &s->worker)
-		rc = serve_request(s, &q, &with);
-	guard_release(&with);
-	if (!rc)
-		guard_charge_request(&s->guard, &q, began_ns, clock_now_ns());
-	else
-		on_nonsense(s, w, rc, n);
-}
-
-/* ---- the loop ---- */
 
 /* The same as `cairn upgrade`; how it went is in the log. */
 static void upgrade_by_signal(struct supervisor *s)
@@ -405,14 +276,14 @@ static void serve(struct supervisor *s)
 			on_signal(s);
 		/* the death seen above may have closed the channel */
 		if (n > 0 && p[1].revents && s->worker.pid && p[1].fd == s->worker.channel)
-			on_request(s, &s->worker);
+			on_channel(s, &s->worker);
 		if (n > 0 && p[4].revents && next->pid && p[4].fd == next->channel)
-			on_request(s, next);
+			on_channel(s, next);
 		if (n > 0 && p[2].revents)
 			devices_events(&s->devices);
 		on_time(s);
 		if (!s->stopping)
-			write_down(s);
+			supervisor_save(s);
 	}
 }
 
@@ -495,7 +366,7 @@ static void worker_begin(struct supervisor *s)
 	s->worker_is_stranger = !process_is_child(s->worker.pid);
 	if (s->worker_is_stranger)
 		watch_add(&s->strangers, &before->worker);
-	tell_serving(s);
+	supervisor_tell_serving(s);
 	upgrade_after(s, before->pending);
 }
 
@@ -570,7 +441,7 @@ static int start(struct supervisor *s, struct err *err)
 	}
 	worker_begin(s);
 	continuity_begun(&s->continuity);
-	write_down(s);
+	supervisor_save(s);
 	return 0;
 }
 

@@ -51,6 +51,19 @@ struct supervisor {
 /* Returns only when it failed (continuity.h). */
 int supervisor_execve(struct supervisor *s, const char *program, uint32_t pending, struct err *err);
 
+/* The record of continuity.h, as things are now; before somebody acts on what is new. */
+void supervisor_save(struct supervisor *s);
+
+/* To the log and the service manager. */
+void supervisor_tell_serving(struct supervisor *s);
+
+/* ---- request.c ---- */
+
+/* Answers the next request of @w, the worker or the next one, if there is one. -EPIPE: it hung up,
+ * or reads no replies; else what it sent is no request. Then *@len is what was received: bytes or a
+ * negative errno. */
+int request_serve(struct supervisor *s, struct worker_process *w, ssize_t *len);
+
 /* ---- upgrade.c ---- */
 
 void upgrade_init(struct supervisor *s, const char *file);
