@@ -86,6 +86,9 @@ void volume_unref(struct volume *v);
  * True: all of it was asked for. */
 bool volume_fetch(struct volume *v, uint64_t *at, uint32_t most);
 
+/* [off, off + len) was read through the page cache, where pages of it may have to leave again. */
+void volume_note_pages(struct object *o, uint64_t off, uint32_t len);
+
 struct volume_counters {
 	uint64_t reads_local, reads_origin, bytes_local, bytes_origin, errors, deadlines;
 };
