@@ -144,7 +144,8 @@ $(BUILD)/faults/%.so: tests/faults/%.c
 # It does not see fences; the two of crash/record.c order a record that any reader checks.
 TSAN := -O1 -g -fsanitize=thread -fno-omit-frame-pointer -Wno-tsan
 TSAN_TESTS := $(patsubst tests/unit/%.c,$(BUILD)/tsan/%,$(wildcard $(addprefix tests/unit/test_, \
-              loop*.c store.c fill*.c nbd_server.c nbd_adopt.c nbd_link.c token.c bearer.c view.c)))
+              loop*.c store.c fill*.c nbd_server.c nbd_read.c nbd_budget.c nbd_adopt.c nbd_link.c \
+              token.c bearer.c view.c)))
 $(BUILD)/tsan/%.o: %.c
 	$(call say,TSAN,$<)
 	$(Q)mkdir -p $(@D)
