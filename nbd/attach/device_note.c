@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "base/bytes.h"
+#include "base/json.h"
 #include "base/process.h"
 
 #define NOTE_VERSION 1
@@ -74,36 +75,17 @@ int device_note_save(const char *path, const struct device_note *n)
 	return rc;
 }
 
-static bool number_take(const cJSON *o, const char *key, double min, double max, double *out)
-{
-	const cJSON *v = cJSON_GetObjectItemCaseSensitive(o, key);
-
-	if (!cJSON_IsNumber(v) || v->valuedouble < min || v->valuedouble > max)
-		return false;
-	*out = v->valuedouble;
-	return true;
-}
-
-static bool text_take(const cJSON *o, const char *key, char *out, size_t room)
-{
-	const char *s = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(o, key));
-
-	if (!s || strlen(s) >= room)
-		return false;
-	strcpy(out, s);
-	return true;
-}
-
 static bool ports_take(const cJSON *o, struct device_note *n)
 {
 	const cJSON *list = cJSON_GetObjectItemCaseSensitive(o, "ports"), *p;
+	double port;
 
 	if (!cJSON_IsArray(list) || cJSON_GetArraySize(list) > NOTE_PORTS_MAX)
 		return false;
 	cJSON_ArrayForEach (p, list) {
-		if (!cJSON_IsNumber(p) || p->valuedouble < 1 || p->valuedouble > UINT16_MAX)
+		if (!json_integer_of(p, 1, UINT16_MAX, &port))
 			return false;
-		n->ports[n->nports++] = (uint16_t)p->valuedouble;
+		n->ports[n->nports++] = (uint16_t)port;
 	}
 	return true;
 }
@@ -113,12 +95,12 @@ int device_note_parse(const char *json, struct device_note *out)
 	struct device_note n = {0};
 	double version, index, pid, started;
 	cJSON *o = cJSON_Parse(json);
-	bool good = number_take(o, "version", 0, 1 << 20, &version) && version == NOTE_VERSION &&
-		    number_take(o, "index", -1, 1 << 20, &index) &&
-		    number_take(o, "pid", 1, 1 << 30, &pid) &&
-		    number_take(o, "started", 0, (double)(1ULL << 53), &started) &&
-		    text_take(o, "identity", n.identity, sizeof(n.identity)) &&
-		    text_take(o, "boot", n.boot, sizeof(n.boot)) && ports_take(o, &n);
+	bool good = json_integer_take(o, "version", 0, 1 << 20, &version) &&
+		    version == NOTE_VERSION && json_integer_take(o, "index", -1, 1 << 20, &index) &&
+		    json_integer_take(o, "pid", 1, 1 << 30, &pid) &&
+		    json_integer_take(o, "started", 0, (double)(1ULL << 53), &started) &&
+		    json_text_take(o, "identity", n.identity, sizeof(n.identity)) &&
+		    json_text_take(o, "boot", n.boot, sizeof(n.boot)) && ports_take(o, &n);
 
 	cJSON_Delete(o);
 	if (!good)

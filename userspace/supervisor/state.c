@@ -8,6 +8,7 @@
 #include <sys/stat.h>
 
 #include "base/bytes.h"
+#include "base/json.h"
 #include "base/slots.h"
 
 #define STATE_MAGIC   0x545453434e524e43ULL /* "CNRNCSTT" */
@@ -114,26 +115,11 @@ char *state_print(const struct state *s)
 
 /* ---- parse ---- */
 
-/* False for anything but a whole number within the bounds. */
-static bool integer_of(const cJSON *v, double min, double max, double *out)
-{
-	if (!cJSON_IsNumber(v) || !(v->valuedouble >= min && v->valuedouble <= max) ||
-	    v->valuedouble != (double)(int64_t)v->valuedouble)
-		return false;
-	*out = v->valuedouble;
-	return true;
-}
-
-static bool integer_take(const cJSON *o, const char *key, double min, double max, double *out)
-{
-	return integer_of(cJSON_GetObjectItemCaseSensitive(o, key), min, max, out);
-}
-
 static bool u32_take(const cJSON *o, const char *key, uint32_t max, uint32_t *out)
 {
 	double v;
 
-	if (!integer_take(o, key, 0, max, &v))
+	if (!json_integer_take(o, key, 0, max, &v))
 		return false;
 	*out = (uint32_t)v;
 	return true;
@@ -143,27 +129,17 @@ static bool int_take(const cJSON *o, const char *key, int min, int *out)
 {
 	double v;
 
-	if (!integer_take(o, key, min, 1 << 30, &v))
+	if (!json_integer_take(o, key, min, 1 << 30, &v))
 		return false;
 	*out = (int)v;
-	return true;
-}
-
-static bool text_take(const cJSON *o, const char *key, char *out, size_t room)
-{
-	const char *s = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(o, key));
-
-	if (!s || strlen(s) >= room)
-		return false;
-	strcpy(out, s);
 	return true;
 }
 
 static bool pair_of(const cJSON *pair, double max_first, double *first, double *second)
 {
 	return cJSON_IsArray(pair) && cJSON_GetArraySize(pair) == 2 &&
-	       integer_of(cJSON_GetArrayItem(pair, 0), 0, max_first, first) &&
-	       integer_of(cJSON_GetArrayItem(pair, 1), 0, INTEGER_MAX, second);
+	       json_integer_of(cJSON_GetArrayItem(pair, 0), 0, max_first, first) &&
+	       json_integer_of(cJSON_GetArrayItem(pair, 1), 0, INTEGER_MAX, second);
 }
 
 static bool id_of(const cJSON *pair, struct file_id *out)
@@ -224,11 +200,11 @@ static bool device_take(const cJSON *o, struct state_device *d)
 	uint32_t nledgers = 0;
 	double size = 0;
 
-	if (!text_take(o, "name", d->name, sizeof(d->name)) || !d->name[0] ||
-	    !text_take(o, "way", d->way, sizeof(d->way)) ||
-	    !text_take(o, "identity", d->identity, sizeof(d->identity)) ||
-	    !text_take(o, "device", d->device, sizeof(d->device)) ||
-	    !integer_take(o, "size", 0, INTEGER_MAX, &size) ||
+	if (!json_text_take(o, "name", d->name, sizeof(d->name)) || !d->name[0] ||
+	    !json_text_take(o, "way", d->way, sizeof(d->way)) ||
+	    !json_text_take(o, "identity", d->identity, sizeof(d->identity)) ||
+	    !json_text_take(o, "device", d->device, sizeof(d->device)) ||
+	    !json_integer_take(o, "size", 0, INTEGER_MAX, &size) ||
 	    !int_take(o, "wished", -1, &d->wished) || !int_take(o, "index", -1, &d->index) ||
 	    !u32_take(o, "queues", ATTACH_LINKS_MAX, &d->queues) ||
 	    !u32_take(o, "generation", UINT32_MAX, &d->generation) ||
@@ -264,14 +240,14 @@ static int state_take(const cJSON *o, struct state *s)
 	const cJSON *ready = cJSON_GetObjectItemCaseSensitive(o, "ready");
 
 	s->ready = cJSON_IsTrue(ready);
-	if (!cJSON_IsBool(ready) || !text_take(o, "boot", s->boot, sizeof(s->boot)) ||
+	if (!cJSON_IsBool(ready) || !json_text_take(o, "boot", s->boot, sizeof(s->boot)) ||
 	    !process_take(o, "supervisor", &s->supervisor) ||
 	    !process_take(o, "worker", &s->worker) ||
 	    !u32_take(o, "restarts", UINT32_MAX, &s->restarts) ||
 	    !u32_take(o, "takeovers", UINT32_MAX, &s->takeovers) ||
 	    !u32_take(o, "pending", UINT32_MAX, &s->pending) ||
-	    !text_take(o, "control_socket", s->control_socket, sizeof(s->control_socket)) ||
-	    !text_take(o, "nbd_socket", s->nbd_socket, sizeof(s->nbd_socket)) ||
+	    !json_text_take(o, "control_socket", s->control_socket, sizeof(s->control_socket)) ||
+	    !json_text_take(o, "nbd_socket", s->nbd_socket, sizeof(s->nbd_socket)) ||
 	    !id_take(o, "control", &s->control) || !id_take(o, "nbd", &s->nbd) ||
 	    !id_take(o, "roster", &s->roster) || !id_take(o, "crash", &s->crash) ||
 	    !id_take(o, "channel", &s->channel))
@@ -283,7 +259,7 @@ static bool version_is_read(const cJSON *o, double version)
 {
 	double least = version;
 
-	integer_take(o, "least", 1, UINT32_MAX, &least);
+	json_integer_take(o, "least", 1, UINT32_MAX, &least);
 	return version >= STATE_OLDEST && least <= STATE_VERSION;
 }
 
@@ -294,7 +270,7 @@ int state_parse(const char *json, size_t len, struct state *out, struct err *err
 	double version = 0;
 	int rc = -EBADMSG;
 
-	if (!o || !integer_take(o, "version", 1, UINT32_MAX, &version))
+	if (!o || !json_integer_take(o, "version", 1, UINT32_MAX, &version))
 		err_set(err, rc, "the supervisor's record is damaged");
 	else if (!version_is_read(o, version))
 		rc = err_set(err, -EPROTONOSUPPORT,

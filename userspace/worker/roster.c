@@ -9,6 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/json.h"
+
 #define ROSTER_MAGIC 0x54534f5243524e43ULL /* "CNRCROST" */
 
 /* As text: a JSON number is exact up to 2^53 only. */
@@ -78,21 +80,11 @@ int roster_save(int fd, struct slots_last *last, const char *const *texts, size_
 	return rc;
 }
 
-static bool string_take(const cJSON *o, const char *key, char *out, size_t room)
-{
-	const char *s = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(o, key));
-
-	if (!s || strlen(s) >= room)
-		return false;
-	strcpy(out, s);
-	return true;
-}
-
 /* What may be missing: "" then. */
-static bool string_take_if(const cJSON *o, const char *key, char *out, size_t room)
+static bool text_take_if(const cJSON *o, const char *key, char *out, size_t room)
 {
 	out[0] = 0;
-	return !cJSON_HasObjectItem(o, key) || string_take(o, key, out, room);
+	return !cJSON_HasObjectItem(o, key) || json_text_take(o, key, out, room);
 }
 
 /* What may be missing: 0 then. */
@@ -107,9 +99,9 @@ static bool entry_take(const cJSON *o, struct roster_entry *e)
 {
 	char length[24];
 
-	if (!string_take_if(o, "length", length, sizeof(length)) ||
-	    !string_take_if(o, "on_deadline", e->on_deadline, sizeof(e->on_deadline)) ||
-	    !string_take_if(o, "promote", e->promote, sizeof(e->promote)))
+	if (!text_take_if(o, "length", length, sizeof(length)) ||
+	    !text_take_if(o, "on_deadline", e->on_deadline, sizeof(e->on_deadline)) ||
+	    !text_take_if(o, "promote", e->promote, sizeof(e->promote)))
 		return false;
 	e->length = strtoull(length, NULL, 10);
 	e->limit = number_take_if(o, "limit");
@@ -117,12 +109,12 @@ static bool entry_take(const cJSON *o, struct roster_entry *e)
 	e->keep = cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(o, "keep"));
 	e->promoted = cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(o, "promoted"));
 	e->fetch = cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(o, "fetch"));
-	return string_take(o, "url", e->url, sizeof(e->url)) &&
-	       string_take(o, "name", e->name, sizeof(e->name)) &&
-	       string_take(o, "device", e->device, sizeof(e->device)) &&
-	       string_take(o, "way", e->way, sizeof(e->way)) &&
-	       string_take_if(o, "digest", e->digest, sizeof(e->digest)) &&
-	       string_take_if(o, "etag", e->etag, sizeof(e->etag));
+	return json_text_take(o, "url", e->url, sizeof(e->url)) &&
+	       json_text_take(o, "name", e->name, sizeof(e->name)) &&
+	       json_text_take(o, "device", e->device, sizeof(e->device)) &&
+	       json_text_take(o, "way", e->way, sizeof(e->way)) &&
+	       text_take_if(o, "digest", e->digest, sizeof(e->digest)) &&
+	       text_take_if(o, "etag", e->etag, sizeof(e->etag));
 }
 
 static int roster_parse(const char *json, struct roster_entry **out, size_t *n)
