@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "nbd/attach/attach.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <limits.h>
 #include <stdio.h>
@@ -87,6 +88,24 @@ bool attach_keeps(const struct attach_env *env, const char *dir)
 		    strcmp(name, dir) == 0)
 			return true;
 	return false;
+}
+
+void attach_leftovers_each(const struct attach_env *env,
+			   void (*fn)(const struct attach_env *env, const char *path))
+{
+	char base[PATH_MAX], path[PATH_MAX];
+	struct dirent *d;
+	DIR *folder;
+
+	snprintf(base, sizeof(base), "%s/attach", env->runtime_dir);
+	folder = opendir(base);
+	while (folder && (d = readdir(folder))) {
+		snprintf(path, sizeof(path), "%.*s/%s", PATH_MAX - 300, base, d->d_name);
+		if (d->d_name[0] != '.' && !attach_keeps(env, d->d_name))
+			fn(env, path);
+	}
+	if (folder)
+		closedir(folder);
 }
 
 int attach_give(const struct attach_env *env, struct attachment *a, struct err *err)

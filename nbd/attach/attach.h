@@ -109,6 +109,10 @@ const struct attach_way *attach_find(const char *name);
 void attach_sweep(const struct attach_env *env, const struct attachment *kept, size_t n);
 /* The folder @dir of runtime_dir/attach is one of env->kept's. */
 bool attach_keeps(const struct attach_env *env, const char *dir);
+/* @fn for each folder of runtime_dir/attach, by its path, that is none of env->kept's; @fn may
+ * remove it. */
+void attach_leftovers_each(const struct attach_env *env,
+			   void (*fn)(const struct attach_env *env, const char *path));
 
 /* Have the asker serve the fresh connections now. */
 int attach_give(const struct attach_env *env, struct attachment *a, struct err *err);

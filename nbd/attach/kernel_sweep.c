@@ -138,17 +138,5 @@ static void sweep_folder(const struct attach_env *env, const char *dir)
 
 void attach_kernel_sweep(const struct attach_env *env)
 {
-	char base[PATH_MAX], dir[PATH_MAX];
-	struct dirent *d;
-	DIR *folder;
-
-	snprintf(base, sizeof(base), "%s/attach", env->runtime_dir);
-	folder = opendir(base);
-	while (folder && (d = readdir(folder))) {
-		snprintf(dir, sizeof(dir), "%.*s/%s", PATH_MAX - 300, base, d->d_name);
-		if (d->d_name[0] != '.' && !attach_keeps(env, d->d_name))
-			sweep_folder(env, dir);
-	}
-	if (folder)
-		closedir(folder);
+	attach_leftovers_each(env, sweep_folder);
 }

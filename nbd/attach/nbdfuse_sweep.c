@@ -74,7 +74,7 @@ static void sweep_loops(const struct attach_env *env, const char *base)
 }
 
 /* A pid may be anyone's by now: only an nbdfuse that names our folder is ours. */
-static void sweep_nbdfuse(const char *dir)
+static void sweep_nbdfuse(const struct attach_env *env, const char *dir)
 {
 	char path[PATH_MAX], cmdline[PATH_MAX], *text;
 	struct process helper;
@@ -83,6 +83,7 @@ static void sweep_nbdfuse(const char *dir)
 	int fd;
 	ssize_t n;
 
+	(void)env;
 	snprintf(path, sizeof(path), "%.*s/nbdfuse.pid", PATH_MAX - 32, dir);
 	if (file_read_all(path, 64, &text, &len))
 		return;
@@ -150,12 +151,13 @@ static void sweep_mounts(const struct attach_env *env, const char *base)
 	free(l.points);
 }
 
-static void sweep_folder(const char *dir)
+static void sweep_folder(const struct attach_env *env, const char *dir)
 {
 	char path[PATH_MAX];
 	struct dirent *d;
 	DIR *folder = opendir(dir);
 
+	(void)env;
 	while (folder && (d = readdir(folder))) {
 		snprintf(path, sizeof(path), "%.*s/%s", PATH_MAX - 300, dir, d->d_name);
 		if (strncmp(d->d_name, "mnt.", 4) == 0)
@@ -169,26 +171,13 @@ static void sweep_folder(const char *dir)
 /* First loops, by a path that only the mount gives; then nbdfuse, mounts and folders. */
 void attach_nbdfuse_sweep(const struct attach_env *env)
 {
-	char base[PATH_MAX], dir[PATH_MAX];
-	struct dirent *d;
-	DIR *folder;
+	char base[PATH_MAX];
 
 	snprintf(base, sizeof(base), "%s/attach", env->runtime_dir);
-	folder = opendir(base);
-	if (!folder)
+	if (access(base, F_OK))
 		return;
 	sweep_loops(env, base);
-	while ((d = readdir(folder))) {
-		snprintf(dir, sizeof(dir), "%.*s/%s", PATH_MAX - 300, base, d->d_name);
-		if (d->d_name[0] != '.' && !attach_keeps(env, d->d_name))
-			sweep_nbdfuse(dir);
-	}
+	attach_leftovers_each(env, sweep_nbdfuse);
 	sweep_mounts(env, base);
-	rewinddir(folder);
-	while ((d = readdir(folder))) {
-		snprintf(dir, sizeof(dir), "%.*s/%s", PATH_MAX - 300, base, d->d_name);
-		if (d->d_name[0] != '.' && !attach_keeps(env, d->d_name))
-			sweep_folder(dir);
-	}
-	closedir(folder);
+	attach_leftovers_each(env, sweep_folder);
 }
