@@ -12,7 +12,6 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
-#include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -22,28 +21,13 @@
 #include "nbd/protocol.h"
 #include "nbd/server.h"
 #include "nbd/attach/tcp_pair.h"
+#include "tests/bench/resident_export.h"
 
 #define SIZE	  (64U << 20)
 #define DEPTH_MAX 64
 #define PAIRS_MAX 101
 
-static int image_fd;
 static struct nbd_server *server;
-
-static void die(const char *what)
-{
-	perror(what);
-	exit(1);
-}
-
-static uint32_t all_resident(struct nbd_export *e, uint64_t off, uint32_t len, int *fd,
-			     uint64_t *fd_off)
-{
-	(void)e;
-	*fd = image_fd;
-	*fd_off = off;
-	return len;
-}
 
 static void no_read(struct nbd_export *e, struct nbd_read *r, struct loop *l)
 {
@@ -53,29 +37,7 @@ static void no_read(struct nbd_export *e, struct nbd_read *r, struct loop *l)
 	abort(); /* all is resident */
 }
 
-static void ignore(struct nbd_export *e, uint64_t off, uint32_t len)
-{
-	(void)e;
-	(void)off;
-	(void)len;
-}
-
-static struct nbd_export *ref(struct nbd_export *e)
-{
-	return e;
-}
-
-static void unref(struct nbd_export *e)
-{
-	(void)e;
-}
-
-static const struct nbd_export_ops ops = {.resident = all_resident,
-					  .read = no_read,
-					  .cache = ignore,
-					  .served = ignore,
-					  .ref = ref,
-					  .unref = unref};
+static const struct nbd_export_ops ops = {RESIDENT_EXPORT_OPS, .read = no_read};
 
 static struct nbd_export export = {.ops = &ops, .size = SIZE};
 
@@ -253,7 +215,6 @@ int main(int argc, char **argv)
 {
 	double seconds = argc > 1 ? atof(argv[1]) : 0.5;
 	unsigned pairs = argc > 2 ? (unsigned)atoi(argv[2]) : 11;
-	struct sockaddr_un a = {.sun_family = AF_UNIX};
 	struct nbd_directory directory = {.find = find};
 	struct nbd_server_config cfg = {
 		.threads = 1, .max_connections = 1, .miss_memory = MIB, .directory = &directory};
@@ -271,9 +232,8 @@ int main(int argc, char **argv)
 	if (p == MAP_FAILED)
 		die("mmap");
 	memset(p, 0x5a, SIZE);
-	cfg.listen_fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	if (bind(cfg.listen_fd, (struct sockaddr *)&a, sizeof(a.sun_family)) ||
-	    listen(cfg.listen_fd, 1) || nbd_server_start(&cfg, &server, &err))
+	cfg.listen_fd = listen_at(NULL);
+	if (nbd_server_start(&cfg, &server, &err))
 		die("the server");
 	printf("| reads | without, reads/s | with | ratio | without, server us/read | with | ratio "
 	       "|\n"

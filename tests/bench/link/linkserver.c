@@ -15,33 +15,17 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include "base/bytes.h"
 #include "nbd/ledger.h"
 #include "nbd/server.h"
 #include "nbd/attach/tcp_pair.h"
+#include "tests/bench/resident_export.h"
 
 #define CONNECTIONS_MAX 256
 
-static int image_fd;
 static struct nbd_server *server;
-
-static void die(const char *what)
-{
-	perror(what);
-	exit(1);
-}
-
-static uint32_t all_resident(struct nbd_export *e, uint64_t off, uint32_t len, int *fd,
-			     uint64_t *fd_off)
-{
-	(void)e;
-	*fd = image_fd;
-	*fd_off = off;
-	return len;
-}
 
 struct cold { /* a read of what left the page cache */
 	struct loop_read read;
@@ -69,27 +53,7 @@ static void read_cold(struct nbd_export *e, struct nbd_read *r, struct loop *l)
 	loop_pread(l, &c->read);
 }
 
-static void ignore(struct nbd_export *e, uint64_t off, uint32_t len)
-{
-	(void)e, (void)off, (void)len;
-}
-
-static struct nbd_export *ref(struct nbd_export *e)
-{
-	return e;
-}
-
-static void unref(struct nbd_export *e)
-{
-	(void)e;
-}
-
-static const struct nbd_export_ops ops = {.resident = all_resident,
-					  .read = read_cold,
-					  .cache = ignore,
-					  .served = ignore,
-					  .ref = ref,
-					  .unref = unref};
+static const struct nbd_export_ops ops = {RESIDENT_EXPORT_OPS, .read = read_cold};
 
 static struct nbd_export export = {.ops = &ops};
 
@@ -104,23 +68,6 @@ static void list(struct nbd_directory *d,
 {
 	(void)d;
 	fn(arg, export.name, export.description);
-}
-
-static int listen_at(const char *path)
-{
-	struct sockaddr_un a = {.sun_family = AF_UNIX};
-	socklen_t len = path ? sizeof(a) : sizeof(a.sun_family); /* any name */
-	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-
-	if (path && strlen(path) >= sizeof(a.sun_path))
-		die(path);
-	if (path) {
-		strcpy(a.sun_path, path);
-		unlink(path);
-	}
-	if (bind(fd, (struct sockaddr *)&a, len) || listen(fd, 64))
-		die("the socket");
-	return fd;
 }
 
 static void send_fd(int to, int fd)
