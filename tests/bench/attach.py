@@ -11,7 +11,7 @@ import images
 import mounts
 import servers
 import tables
-from lab import ROUNDS, Book, failed, read_file, skip
+from lab import ROUNDS, Book, failed, read_file
 
 FAR_MS = 20
 CELLS = ["erofs", "ext4"]
@@ -47,11 +47,8 @@ def measure(lab, book, fs, round_):
 
 def run(lab):
     book = Book("attach")
-    why = mounts.unavailable()
-    if why:
-        skip("attach", why)
+    if not mounts.ready("attach"):
         return
-    images.make_files()
     for round_ in range(ROUNDS):
         for fs in CELLS:
             read_file(os.path.join(images.FOLDER, f"files.{fs}"))

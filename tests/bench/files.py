@@ -13,7 +13,7 @@ import images
 import mounts
 import servers
 import tables
-from lab import FILES_SECS, ROUNDS, Book, failed, read_file, skip, turn_order
+from lab import FILES_SECS, ROUNDS, Book, failed, read_file, turn_order
 
 FILE_SYSTEMS = os.environ.get("FILES_FS", "erofs").split()
 SERVERS = ["cairn", "curl + cow 1M", "qemu http", "rclone full"]
@@ -53,11 +53,8 @@ def measure(lab, book, name, cell, round_):
 
 def run(lab):
     book = Book("files")
-    why = mounts.unavailable()
-    if why:
-        skip("mounted files", why)
+    if not mounts.ready("mounted files"):
         return
-    images.make_files()
     for round_ in range(ROUNDS):
         for cell, (fs, *_) in CELLS.items():
             read_file(os.path.join(images.FOLDER, f"files.{fs}"))

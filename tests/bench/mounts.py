@@ -9,6 +9,8 @@ import os
 import shutil
 import subprocess
 
+import images
+import lab
 import servers
 
 
@@ -23,6 +25,16 @@ def unavailable():
         if not shutil.which(program):
             return f"{program} is not installed"
     return None
+
+
+def ready(table):
+    """The images of files are there and can be mounted; else it is said that the table is left out."""
+    why = unavailable()
+    if why:
+        lab.skip(table, why)
+        return False
+    images.make_files()
+    return True
 
 
 def give_up(p, server):
