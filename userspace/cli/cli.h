@@ -45,17 +45,13 @@ struct export_wish {
 	bool refresh;
 };
 
-/* "eio" or "wait"; 0, or 2 with the error printed. */
-int cli_on_deadline_parse(const char *command, const char *text, const char **out);
-
-/* "auto", "never" or, if @file, "erofs-file"; 0, or 2 with the error printed. */
-int cli_promote_parse(const char *command, const char *text, bool file, const char **out);
+/* What one of the options says that are the same for each command: n, w, d, q, o, p and r of its
+ * table; another @opt is passed over. @file: "erofs-file" may be promoted to, too. 0, or 2 with the
+ * error printed. */
+int cli_wish_take(const char *command, int opt, bool file, struct export_wish *w);
 
 /* Have all of the image in the store before this returns. */
 int cli_fetch_whole(const char *key, struct err *err);
-
-/* A number of queues; 0, or 2 with the error printed. */
-int cli_queues_parse(const char *command, const char *text, unsigned *out);
 
 /* POST /v1/exports. Says on stderr when "auto" passed over its first way, and why. */
 int cli_export_post(const struct export_wish *w, cJSON **out, struct err *err);

@@ -65,22 +65,9 @@ struct wishes {
 /* 0, or the exit status. */
 static int wishes_take(const char *command, int opt, struct wishes *w)
 {
-	if (opt == 'n')
-		w->x.name = optarg;
-	else if (opt == 'w')
-		w->x.way = optarg;
-	else if (opt == 'd')
-		w->x.device = optarg;
-	else if (opt == 'q')
-		return cli_queues_parse(command, optarg, &w->x.queues);
-	else if (opt == 'o')
-		return cli_on_deadline_parse(command, optarg, &w->x.on_deadline);
-	else if (opt == 'p')
-		return cli_promote_parse(command, optarg, false, &w->x.promote);
-	w->x.refresh = w->x.refresh || opt == 'r';
 	w->force = w->force || opt == 'f';
 	w->help = w->help || opt == 'h';
-	return 0;
+	return cli_wish_take(command, opt, false, &w->x);
 }
 
 /* Options that are in @takes and one argument. 0, or the exit status. */

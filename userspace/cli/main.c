@@ -118,7 +118,7 @@ int cli_ask(const char *method, const char *path, const char *body, cJSON **out,
 	return rc;
 }
 
-int cli_queues_parse(const char *command, const char *text, unsigned *out)
+static int queues_parse(const char *command, const char *text, unsigned *out)
 {
 	char *end;
 	unsigned long n = strtoul(text, &end, 10);
@@ -130,7 +130,7 @@ int cli_queues_parse(const char *command, const char *text, unsigned *out)
 	return 0;
 }
 
-int cli_on_deadline_parse(const char *command, const char *text, const char **out)
+static int on_deadline_parse(const char *command, const char *text, const char **out)
 {
 	if (strcmp(text, "eio") != 0 && strcmp(text, "wait") != 0)
 		return cli_usage_error(command, "--on-deadline takes eio or wait");
@@ -138,7 +138,7 @@ int cli_on_deadline_parse(const char *command, const char *text, const char **ou
 	return 0;
 }
 
-int cli_promote_parse(const char *command, const char *text, bool file, const char **out)
+static int promote_parse(const char *command, const char *text, bool file, const char **out)
 {
 	if (strcmp(text, "auto") != 0 && strcmp(text, "never") != 0 &&
 	    !(file && strcmp(text, "erofs-file") == 0))
@@ -146,6 +146,25 @@ int cli_promote_parse(const char *command, const char *text, bool file, const ch
 				       file ? " or erofs-file"
 					    : "; cairn mount takes erofs-file too");
 	*out = text;
+	return 0;
+}
+
+int cli_wish_take(const char *command, int opt, bool file, struct export_wish *w)
+{
+	if (opt == 'n')
+		w->name = optarg;
+	else if (opt == 'w')
+		w->way = optarg;
+	else if (opt == 'd')
+		w->device = optarg;
+	else if (opt == 'q')
+		return queues_parse(command, optarg, &w->queues);
+	else if (opt == 'o')
+		return on_deadline_parse(command, optarg, &w->on_deadline);
+	else if (opt == 'p')
+		return promote_parse(command, optarg, file, &w->promote);
+	else if (opt == 'r')
+		w->refresh = true;
 	return 0;
 }
 

@@ -55,29 +55,13 @@ struct mount_wishes {
 /* 0, or the exit status. */
 static int mount_take(const char *command, int opt, struct mount_wishes *w)
 {
-	if (opt == 'n')
-		w->x.name = optarg;
-	else if (opt == 't')
-		w->fs = optarg;
-	else if (opt == 'w')
-		w->x.way = optarg;
-	else if (opt == 'd')
-		w->x.device = optarg;
-	else if (opt == 'q')
-		return cli_queues_parse(command, optarg, &w->x.queues);
-	else if (opt == 'o')
-		return cli_on_deadline_parse(command, optarg, &w->x.on_deadline);
-	else if (opt == 'p')
-		return cli_promote_parse(command, optarg, true, &w->x.promote);
-	else if (opt == 'W')
-		w->wait = true;
-	else if (opt == 'r')
-		w->x.refresh = true;
-	else if (opt == 'h')
-		w->help = true;
-	else
+	if (opt == '?')
 		return 2;
-	return 0;
+	if (opt == 't')
+		w->fs = optarg;
+	w->wait = w->wait || opt == 'W';
+	w->help = w->help || opt == 'h';
+	return cli_wish_take(command, opt, true, &w->x);
 }
 
 static int mount_parse_args(int argc, char **argv, struct mount_wishes *w)
