@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -277,8 +278,20 @@ enum nbd_pause nbd_connection_flush(struct nbd_connection *c)
 	return nbd_connection_send(c, "", 0, 0, &none);
 }
 
+/* Of a long batch the first replies leave before the last are made: the client works on them
+ * meanwhile, and asks for more, if it has a CPU for that. Where several connections keep the thread
+ * busy, more calls and smaller batches would be all that it gave. */
+static bool may_send_ahead(const struct nbd_connection *c)
+{
+	return c->thread->in_a_row >= NBD_ALONE_TURNS && !c->thread->is_crowded && !c->ledger;
+}
+
 enum nbd_pause nbd_connection_make_room(struct nbd_connection *c)
 {
+	if (c->out_len >= NBD_AHEAD_LEN && may_send_ahead(c)) {
+		c->sent_ahead = true;
+		return nbd_connection_flush(c);
+	}
 	if (NBD_OUT_LEN - c->out_len >= NBD_OUT_ROOM)
 		return NBD_GO_ON;
 	return nbd_connection_flush(c);
@@ -514,6 +527,17 @@ static void note_latency(struct nbd_connection *c, uint64_t began_ns)
 		histogram_add(c->thread->resident_latency, clock_now_ns() - began_ns, c->served);
 }
 
+/* Each turn loses its CPU before its end: to the client that it woke, or to others. */
+static void note_crowd(struct nbd_thread *t)
+{
+	struct rusage u;
+
+	if (++t->turns % NBD_CROWD_TURNS || getrusage(RUSAGE_THREAD, &u))
+		return;
+	t->is_crowded = u.ru_nivcsw - t->preempted >= NBD_CROWD_TURNS / 2;
+	t->preempted = u.ru_nivcsw;
+}
+
 static enum nbd_pause connection_transmit(struct nbd_connection *c)
 {
 	enum nbd_pause pause = NBD_GO_ON, flushed;
@@ -533,6 +557,11 @@ static enum nbd_pause connection_transmit(struct nbd_connection *c)
 			pause = NBD_PAUSE_SHARE;
 		else
 			pause = request_next(c, &done);
+		if (pause == NBD_PAUSE_INPUT && c->sent_ahead) {
+			c->sent_ahead = false;
+			c->readable = true;
+			pause = nbd_connection_flush(c);
+		}
 	}
 	c->taken = done.requests;
 	if (done.requests)
@@ -543,6 +572,7 @@ static enum nbd_pause connection_transmit(struct nbd_connection *c)
 	if (c->ledger)
 		nbd_link_settle(c);
 	note_latency(c, began_ns);
+	note_crowd(c->thread);
 	return flushed ? flushed : pause;
 }
 
@@ -612,12 +642,19 @@ static bool connection_spin(struct nbd_connection *c)
 	return false;
 }
 
+static void note_turn(struct nbd_thread *t, const struct nbd_connection *c)
+{
+	t->in_a_row = t->latest == c ? t->in_a_row + 1 : 0;
+	t->latest = c;
+}
+
 void nbd_connection_run(struct nbd_connection *c)
 {
 	uint32_t turns = 0;
 	enum nbd_pause pause = NBD_GO_ON;
 	uint64_t sent = c->sent;
 
+	note_turn(c->thread, c);
 	if (!buffers_take(c)) {
 		nbd_connection_close(c);
 		return;

@@ -111,6 +111,34 @@ static void pipelined_reads_come_each_with_its_own_bytes(void **state)
 	close(fd);
 }
 
+/* Long batches, one after another: replies leave before all are made. */
+static void batches_of_a_lone_connection_bring_their_bytes(void **state)
+{
+	enum { BATCHES = 100, N = 32 };
+	struct nbd_wire_request asked[N];
+	int fd = open_export("one");
+	uint32_t seed = 5;
+	uint64_t cookie;
+
+	(void)state;
+	for (int batch = 0; batch < BATCHES; batch++) {
+		atomic_store(&exports[0].residence, batch % 4 == 3 ? ODD_BLOCKS : ALL);
+		for (uint32_t i = 0; i < N; i++)
+			asked[i] = request(NBD_CMD_READ, 0, (uint64_t)rand_r(&seed) % (SIZE - 9000),
+					   0, i % 8 ? 4096 : 9000);
+		for (uint32_t i = 0; i < N; i++) /* the cookie says where from and how much */
+			asked[i].off = htobe64(asked[i].cookie);
+		for (uint32_t i = 0; i < N; i++)
+			asked[i].cookie |= (uint64_t)be32toh(asked[i].len) << 32;
+		give(fd, asked, sizeof(asked));
+		for (uint32_t i = 0; i < N; i++) {
+			assert_int_equal(hear(fd, &cookie), NBD_OK);
+			hear_data(fd, cookie & UINT32_MAX, (uint32_t)(cookie >> 32));
+		}
+	}
+	close(fd);
+}
+
 static void failed_miss_is_an_error_and_the_connection_lives(void **state)
 {
 	uint64_t cookie;
@@ -224,6 +252,7 @@ int main(void)
 		T(latency_is_noted_for_each_resident_read_and_for_no_miss),
 		T(structured_reads_bring_their_bytes),
 		T(pipelined_reads_come_each_with_its_own_bytes),
+		T(batches_of_a_lone_connection_bring_their_bytes),
 		T(failed_miss_is_an_error_and_the_connection_lives),
 		T(body_whose_rest_was_evicted_is_fetched_again),
 		T(body_that_cannot_be_completed_closes_and_is_never_padded),
