@@ -2,16 +2,15 @@
 #include "nbd/connection.h"
 
 #include <errno.h>
-#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "nbd/pace.h"
 
 #define SPARE_BUFFERS 4U
 
@@ -278,17 +277,9 @@ enum nbd_pause nbd_connection_flush(struct nbd_connection *c)
 	return nbd_connection_send(c, "", 0, 0, &none);
 }
 
-/* Of a long batch the first replies leave before the last are made: the client works on them
- * meanwhile, and asks for more, if it has a CPU for that. Where several connections keep the thread
- * busy, more calls and smaller batches would be all that it gave. */
-static bool may_send_ahead(const struct nbd_connection *c)
-{
-	return c->thread->in_a_row >= NBD_ALONE_TURNS && !c->thread->is_crowded && !c->ledger;
-}
-
 enum nbd_pause nbd_connection_make_room(struct nbd_connection *c)
 {
-	if (c->out_len >= NBD_AHEAD_LEN && may_send_ahead(c)) {
+	if (c->out_len >= NBD_AHEAD_LEN && nbd_pace_sends_ahead(c)) {
 		c->sent_ahead = true;
 		return nbd_connection_flush(c);
 	}
@@ -527,17 +518,6 @@ static void note_latency(struct nbd_connection *c, uint64_t began_ns)
 		histogram_add(c->thread->resident_latency, clock_now_ns() - began_ns, c->served);
 }
 
-/* Each turn loses its CPU before its end: to the client that it woke, or to others. */
-static void note_crowd(struct nbd_thread *t)
-{
-	struct rusage u;
-
-	if (++t->turns % NBD_CROWD_TURNS || getrusage(RUSAGE_THREAD, &u))
-		return;
-	t->is_crowded = u.ru_nivcsw - t->preempted >= NBD_CROWD_TURNS / 2;
-	t->preempted = u.ru_nivcsw;
-}
-
 static enum nbd_pause connection_transmit(struct nbd_connection *c)
 {
 	enum nbd_pause pause = NBD_GO_ON, flushed;
@@ -572,7 +552,7 @@ static enum nbd_pause connection_transmit(struct nbd_connection *c)
 	if (c->ledger)
 		nbd_link_settle(c);
 	note_latency(c, began_ns);
-	note_crowd(c->thread);
+	nbd_pace_after(c->thread);
 	return flushed ? flushed : pause;
 }
 
@@ -608,53 +588,13 @@ static void connection_pause(struct nbd_connection *c, enum nbd_pause pause, boo
 		loop_rewatch(c->thread->loop, c->watch, events[pause]);
 }
 
-static bool may_spin(struct nbd_connection *c)
-{
-	const struct nbd_thread *t = c->thread;
-
-	if (c->taken != 1 || c->in_flight || c->is_ending || t->releasing ||
-	    !TAILQ_EMPTY(&t->runnable))
-		return false;
-	if (!c->spin.credit && ++c->spin.turns % NBD_SPIN_TRY)
-		return false;
-	return true;
-}
-
-/* True: the next request is there already. */
-static bool connection_spin(struct nbd_connection *c)
-{
-	struct pollfd p = {.fd = c->fd, .events = POLLIN};
-	uint64_t end;
-
-	if (!may_spin(c))
-		return false;
-	end = clock_now_ns() + NBD_SPIN_NS;
-	do {
-		if (poll(&p, 1, 0) > 0) {
-			if (c->spin.credit < NBD_SPIN_CREDIT)
-				c->spin.credit++;
-			c->readable = true;
-			return true;
-		}
-	} while (clock_now_ns() < end);
-	if (c->spin.credit)
-		c->spin.credit--;
-	return false;
-}
-
-static void note_turn(struct nbd_thread *t, const struct nbd_connection *c)
-{
-	t->in_a_row = t->latest == c ? t->in_a_row + 1 : 0;
-	t->latest = c;
-}
-
 void nbd_connection_run(struct nbd_connection *c)
 {
 	uint32_t turns = 0;
 	enum nbd_pause pause = NBD_GO_ON;
 	uint64_t sent = c->sent;
 
-	note_turn(c->thread, c);
+	nbd_pace_before(c);
 	if (!buffers_take(c)) {
 		nbd_connection_close(c);
 		return;
@@ -666,7 +606,7 @@ void nbd_connection_run(struct nbd_connection *c)
 	if (!pause) {
 		do
 			pause = connection_transmit(c);
-		while (pause == NBD_PAUSE_INPUT && connection_spin(c) && ++turns < NBD_SPIN_TURNS);
+		while (pause == NBD_PAUSE_INPUT && nbd_pace_spin(c) && ++turns < NBD_SPIN_TURNS);
 		if (pause == NBD_PAUSE_INPUT && c->readable)
 			pause = NBD_PAUSE_SHARE; /* others first, but no sleep */
 	}
