@@ -29,6 +29,11 @@ int hex_decode(const char *s, void *out, size_t len);
 /* SHA-256 of one run of memory. Thread-safe; cannot fail. */
 void sha256(const void *data, size_t len, uint8_t out[SHA256_LEN]);
 
+/* The same of two runs of @len bytes, in little more time than one takes where the processor has
+ * instructions for SHA. */
+void sha256_pair(const void *a, const void *b, size_t len, uint8_t out_a[SHA256_LEN],
+		 uint8_t out_b[SHA256_LEN]);
+
 /* True if all @len bytes are 0. */
 bool bytes_are_zero(const void *p, size_t len);
 
