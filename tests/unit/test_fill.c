@@ -226,6 +226,51 @@ static void what_the_store_has_not_yet_comes_from_the_flight(void **state)
 			 24 * STORE_BLOCK);
 }
 
+/* Of nine blocks three have come: two are verified together, the third waits for the fourth. */
+static void start_three_of_nine(struct fill_read *ahead)
+{
+	struct wait w;
+
+	*ahead = (struct fill_read){.source = &bed->source,
+				    .extent = 1,
+				    .len = 9 * STORE_BLOCK,
+				    .class = FILL_PREFETCH,
+				    .done = ahead_done};
+	fake.pause = true;
+	fill_submit(bed->fill, ahead);
+	start(&w, STORE_EXTENT, 2 * STORE_BLOCK);
+	assert_int_equal(finish(&w), 0);
+}
+
+static void a_block_that_waits_for_its_next_is_had_at_once(void **state)
+{
+	struct fill_read ahead;
+	struct wait w;
+
+	(void)state;
+	start_three_of_nine(&ahead);
+	start(&w, STORE_EXTENT + 2 * STORE_BLOCK + 7, 1000);
+	assert_int_equal(finish(&w), 0);
+	assert_true(fake.pause);
+	fake.pause = false;
+	flights_land();
+	assert_int_equal(fake.requests, 1);
+}
+
+static void a_block_that_waits_for_its_next_outlives_their_request(void **state)
+{
+	struct fill_read ahead;
+
+	(void)state;
+	start_three_of_nine(&ahead);
+	fake.fail_rc = -EIO;
+	fake.fail_times = 1;
+	flights_land();
+	fake.pause = false;
+	assert_int_equal(object_resident(bed->source.object, STORE_EXTENT, 9 * STORE_BLOCK),
+			 3 * STORE_BLOCK);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -245,6 +290,8 @@ int main(void)
 		T(after_a_cancel_no_read_waits),
 		T(a_reader_is_answered_before_the_store_writes),
 		T(what_the_store_has_not_yet_comes_from_the_flight),
+		T(a_block_that_waits_for_its_next_is_had_at_once),
+		T(a_block_that_waits_for_its_next_outlives_their_request),
 	};
 
 	return cmocka_run_group_tests_name("fill", tests, NULL, NULL);

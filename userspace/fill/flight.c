@@ -106,6 +106,7 @@ static void join(struct fill_thread *t, struct fill_read *r)
 	f->done &= ~r->need;
 	f->unlocated |= r->need & ~f->busy & ~held;
 	flight_deliver_held(f, held);
+	flight_settle(f); /* blocks that waited to be verified with their next */
 	flight_advance(f);
 }
 

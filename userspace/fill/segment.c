@@ -101,37 +101,53 @@ static void block_is_wrong(struct segment *s, uint32_t b)
 	flight_doubt_sum(f, b);
 }
 
-/* Is this block what it must be? Blocks no tree vouches for get a hash of their own. */
-static bool verify_block(struct flight *f, uint32_t b, const uint8_t *data)
+static bool settle_block(struct segment *s, bool good)
 {
-	if (!(f->no_sum >> b & 1))
-		return flight_block_matches(f, b, data);
-	sha256(data, STORE_BLOCK, f->sums[b]);
+	struct flight *f = s->flight;
+	uint32_t b = s->first + s->settled;
+	uint64_t bit = 1ULL << b;
+	const uint8_t *data = s->buf + (uint64_t)s->settled * STORE_BLOCK;
+
+	f->busy &= ~bit;
+	s->settled++;
+	if (!good) {
+		block_is_wrong(s, b);
+		return false;
+	}
+	if (bytes_are_zero(data, STORE_BLOCK))
+		object_publish_zero(f->source->object, f->extent, bit);
+	else
+		f->held |= bit;
+	flight_deliver(f, b, data, true);
 	return true;
+}
+
+/* How many blocks to verify next. Two together cost little more than one, so one that nobody waits
+ * for waits for the next. */
+static uint32_t blocks_to_verify(const struct segment *s)
+{
+	const struct flight *f = s->flight;
+	uint32_t b = s->first + s->settled, arrived = s->have - s->settled;
+
+	if (s->have <= s->settled || !flight_knows_sum(f, b))
+		return 0;
+	if (arrived > 1)
+		return flight_knows_sum(f, b + 1) ? 2 : 1;
+	return s->over || s->have == s->n || (f->demand >> b & 1) ? 1 : 0;
 }
 
 /* Verify and deliver what has arrived and whose hashes are known. */
 static void segment_settle(struct segment *s)
 {
-	struct flight *f = s->flight;
+	uint32_t n;
 
-	while (s->settled < s->have && flight_knows_sum(f, s->first + s->settled)) {
-		uint32_t b = s->first + s->settled;
-		uint64_t bit = 1ULL << b;
-		const uint8_t *data = s->buf + (uint64_t)s->settled * STORE_BLOCK;
-		bool good = verify_block(f, b, data);
+	while ((n = blocks_to_verify(s))) {
+		uint32_t good = flight_verify(s->flight, s->first + s->settled, n,
+					      s->buf + (uint64_t)s->settled * STORE_BLOCK);
 
-		f->busy &= ~bit;
-		s->settled++;
-		if (!good) {
-			block_is_wrong(s, b);
-			continue;
-		}
-		if (bytes_are_zero(data, STORE_BLOCK))
-			object_publish_zero(f->source->object, f->extent, bit);
-		else
-			f->held |= bit;
-		flight_deliver(f, b, data, true);
+		/* Behind a wrong block hashes may be in doubt: the second is looked at again. */
+		if (settle_block(s, good & 1) && n == 2)
+			settle_block(s, good & 2);
 	}
 	segment_store_later(s);
 }
@@ -212,9 +228,11 @@ static void segment_progress(struct origin_read *r, uint32_t got)
 static void segment_fail(struct segment *s, int rc)
 {
 	struct flight *f = s->flight;
-	uint64_t mask = blocks_mask(s->first + s->settled, s->n - s->settled);
 	char what[512], why[1400];
+	uint64_t mask;
 
+	segment_settle(s); /* what has arrived whole */
+	mask = blocks_mask(s->first + s->settled, s->n - s->settled);
 	f->source->ops->describe(f->source, what, sizeof(what));
 	snprintf(why, sizeof(why), "%s: %s", what, s->read.err.text);
 	f->busy &= ~mask;

@@ -13,22 +13,54 @@ bool flight_knows_sum(const struct flight *f, uint32_t b)
 	return (f->sums_have | f->no_sum) >> b & 1;
 }
 
-bool flight_block_matches(struct flight *f, uint32_t b, const uint8_t *data)
+/* The hash of a block; zeros, which callers ask about by pointing at zeros, need no hashing. */
+static void hash_block(const uint8_t *data, uint8_t out[SHA256_LEN])
 {
 	static _Thread_local uint8_t zero_sum[SHA256_LEN];
 	static _Thread_local bool have_zero;
 	static const uint8_t zero_block[STORE_BLOCK];
-	uint8_t sum[SHA256_LEN];
 
 	if (!have_zero) {
 		sha256(zero_block, sizeof(zero_block), zero_sum);
 		have_zero = true;
 	}
-	/* Callers ask about zeros by pointing at zeros; those need no hashing. */
 	if (bytes_are_zero(data, 64) && bytes_are_zero(data, STORE_BLOCK))
-		return memcmp(zero_sum, f->sums[b], SHA256_LEN) == 0;
-	sha256(data, STORE_BLOCK, sum);
+		memcpy(out, zero_sum, SHA256_LEN);
+	else
+		sha256(data, STORE_BLOCK, out);
+}
+
+bool flight_block_matches(struct flight *f, uint32_t b, const uint8_t *data)
+{
+	uint8_t sum[SHA256_LEN];
+
+	hash_block(data, sum);
 	return memcmp(sum, f->sums[b], SHA256_LEN) == 0;
+}
+
+/* Blocks no tree vouches for get a hash of their own. */
+static bool sum_agrees(struct flight *f, uint32_t b, const uint8_t sum[SHA256_LEN])
+{
+	if (!(f->no_sum >> b & 1))
+		return memcmp(sum, f->sums[b], SHA256_LEN) == 0;
+	memcpy(f->sums[b], sum, SHA256_LEN);
+	return true;
+}
+
+uint32_t flight_verify(struct flight *f, uint32_t b, uint32_t n, const uint8_t *data)
+{
+	const uint8_t *second = data + STORE_BLOCK;
+	uint8_t sums[2][SHA256_LEN];
+
+	if (n == 2 && !bytes_are_zero(data, 64) && !bytes_are_zero(second, 64)) {
+		sha256_pair(data, second, STORE_BLOCK, sums[0], sums[1]);
+	} else {
+		hash_block(data, sums[0]);
+		if (n == 2)
+			hash_block(second, sums[1]);
+	}
+	return (uint32_t)sum_agrees(f, b, sums[0]) |
+	       (n == 2 ? (uint32_t)sum_agrees(f, b + 1, sums[1]) << 1 : 0);
 }
 
 static void sums_arrived(struct loop_post *p)
