@@ -341,7 +341,7 @@ static uint64_t take_known(struct flight *f, uint64_t mask)
 
 		mask &= ~bit;
 		f->source->ops->piece(f->source, off, &piece);
-		if (known && !none && flight_block_matches(f, b, zeros))
+		if (known && !none && flight_block_is_zeros(f, b))
 			take_zero(f, b);
 		else if (piece.kind == PIECE_ORIGIN)
 			fetch |= bit;

@@ -123,6 +123,7 @@ void flight_fail(struct flight *f, uint64_t mask, int rc, const char *why);
 void flight_learn_sums(struct flight *f, uint64_t mask);
 bool flight_knows_sum(const struct flight *f, uint32_t b);
 bool flight_block_matches(struct flight *f, uint32_t b, const uint8_t *data);
+bool flight_block_is_zeros(struct flight *f, uint32_t b); /* by its hash */
 /* Are blocks [b, b + n), n = 1 or 2, what they must be? Bit 0 for the first. Two cost little more
  * than one. */
 uint32_t flight_verify(struct flight *f, uint32_t b, uint32_t n, const uint8_t *data);

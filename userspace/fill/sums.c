@@ -13,19 +13,22 @@ bool flight_knows_sum(const struct flight *f, uint32_t b)
 	return (f->sums_have | f->no_sum) >> b & 1;
 }
 
-/* The hash of a block; zeros, which callers ask about by pointing at zeros, need no hashing. */
+static const uint8_t *zero_sum(void)
+{
+	static _Thread_local uint8_t sum[SHA256_LEN];
+	static _Thread_local bool known;
+	static const uint8_t zeros[STORE_BLOCK];
+
+	if (!known)
+		sha256(zeros, sizeof(zeros), sum);
+	known = true;
+	return sum;
+}
+
 static void hash_block(const uint8_t *data, uint8_t out[SHA256_LEN])
 {
-	static _Thread_local uint8_t zero_sum[SHA256_LEN];
-	static _Thread_local bool have_zero;
-	static const uint8_t zero_block[STORE_BLOCK];
-
-	if (!have_zero) {
-		sha256(zero_block, sizeof(zero_block), zero_sum);
-		have_zero = true;
-	}
 	if (bytes_are_zero(data, 64) && bytes_are_zero(data, STORE_BLOCK))
-		memcpy(out, zero_sum, SHA256_LEN);
+		memcpy(out, zero_sum(), SHA256_LEN);
 	else
 		sha256(data, STORE_BLOCK, out);
 }
@@ -36,6 +39,11 @@ bool flight_block_matches(struct flight *f, uint32_t b, const uint8_t *data)
 
 	hash_block(data, sum);
 	return memcmp(sum, f->sums[b], SHA256_LEN) == 0;
+}
+
+bool flight_block_is_zeros(struct flight *f, uint32_t b)
+{
+	return memcmp(zero_sum(), f->sums[b], SHA256_LEN) == 0;
 }
 
 /* Blocks no tree vouches for get a hash of their own. */
