@@ -90,11 +90,60 @@ static bool memory_take(struct nbd_connection *c, uint32_t len)
 	return false;
 }
 
+static size_t memory_len(uint32_t len)
+{
+	return ((size_t)len + NBD_MISS_ALIGN - 1) & ~(NBD_MISS_ALIGN - 1);
+}
+
+/* Aligned: the disk may read into it without the page cache. NULL without memory. */
+static uint8_t *memory_new(struct nbd_thread *t, uint32_t len)
+{
+	for (uint32_t i = 0; i < NBD_KEPT; i++) {
+		struct nbd_memory *k = &t->kept[i];
+		uint8_t *p = k->p;
+
+		if (!p || k->len != memory_len(len))
+			continue;
+		k->p = NULL;
+		return p;
+	}
+	return aligned_alloc(NBD_MISS_ALIGN, memory_len(len));
+}
+
+static struct nbd_memory *kept_place(struct nbd_thread *t)
+{
+	for (uint32_t i = 0; i < NBD_KEPT; i++)
+		if (!t->kept[i].p)
+			return &t->kept[i];
+	return &t->kept[t->kept_next++ % NBD_KEPT];
+}
+
+/* Large memory is kept for the next miss. */
+static void memory_free(struct nbd_thread *t, uint8_t *p, uint32_t len)
+{
+	size_t real = memory_len(len);
+	struct nbd_memory *k;
+
+	if (real >= NBD_KEPT_MIN && real <= NBD_KEPT_MAX) {
+		k = kept_place(t);
+		free(k->p);
+		*k = (struct nbd_memory){p, real};
+	} else {
+		free(p);
+	}
+}
+
+void nbd_kept_free(struct nbd_thread *t)
+{
+	for (uint32_t i = 0; i < NBD_KEPT; i++)
+		free(t->kept[i].p);
+}
+
 static void miss_let_go(struct nbd_miss *m)
 {
 	if (!m->data)
 		return;
-	free(m->data);
+	memory_free(m->c->thread, m->data, m->read.len);
 	m->data = NULL;
 	memory_give(m->c, m->read.len);
 }
@@ -167,9 +216,7 @@ static struct nbd_miss *miss_new(struct nbd_connection *c, uint64_t off, uint32_
 
 	if (!m)
 		return NULL;
-	/* aligned: the disk may read into it without the page cache */
-	m->data = aligned_alloc(NBD_MISS_ALIGN,
-				((size_t)len + NBD_MISS_ALIGN - 1) & ~(NBD_MISS_ALIGN - 1));
+	m->data = memory_new(c->thread, len);
 	if (!m->data) {
 		free(m);
 		return NULL;

@@ -308,6 +308,7 @@ static void thread_close(struct data_thread *t)
 {
 	struct nbd_buffers *b;
 
+	nbd_kept_free(&t->nbd);
 	while ((b = t->nbd.spare)) {
 		t->nbd.spare = b->next;
 		free(b);
