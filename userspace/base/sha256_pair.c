@@ -153,24 +153,40 @@ __attribute__((target("sha,sse4.1"))) static void two_at_once(const uint8_t *a, 
 
 static bool cpu_has_sha(void)
 {
-	static _Atomic int known; /* 1 no, 2 yes */
-	int has = atomic_load_explicit(&known, memory_order_relaxed);
 	unsigned a, b, c, d;
 
-	if (!has) {
-		has = __get_cpuid(1, &a, &b, &c, &d) && (c & bit_SSSE3) && (c & bit_SSE4_1) &&
-				      __get_cpuid_count(7, 0, &a, &b, &c, &d) && (b & bit_SHA)
-			      ? 2
-			      : 1;
-		atomic_store_explicit(&known, has, memory_order_relaxed);
+	return __get_cpuid(1, &a, &b, &c, &d) && (c & bit_SSSE3) && (c & bit_SSE4_1) &&
+	       __get_cpuid_count(7, 0, &a, &b, &c, &d) && (b & bit_SHA);
+}
+
+/* Some emulators have the instructions and not their results. */
+static bool agrees_with_library(void)
+{
+	uint8_t in[2][2 * BLOCK], want[2][SHA256_LEN], got[2][SHA256_LEN];
+
+	for (size_t i = 0; i < sizeof(in); i++)
+		in[i / sizeof(in[0])][i % sizeof(in[0])] = (uint8_t)(i * 167);
+	one_by_one(in[0], in[1], sizeof(in[0]), want[0], want[1]);
+	two_at_once(in[0], in[1], sizeof(in[0]), got[0], got[1]);
+	return memcmp(want, got, sizeof(want)) == 0;
+}
+
+static bool can_two_at_once(void)
+{
+	static _Atomic int known; /* 1 no, 2 yes */
+	int can = atomic_load_explicit(&known, memory_order_relaxed);
+
+	if (!can) {
+		can = cpu_has_sha() && agrees_with_library() ? 2 : 1;
+		atomic_store_explicit(&known, can, memory_order_relaxed);
 	}
-	return has == 2;
+	return can == 2;
 }
 
 void sha256_pair(const void *a, const void *b, size_t len, uint8_t out_a[SHA256_LEN],
 		 uint8_t out_b[SHA256_LEN])
 {
-	if (len % BLOCK == 0 && cpu_has_sha())
+	if (len % BLOCK == 0 && can_two_at_once())
 		two_at_once(a, b, len, out_a, out_b);
 	else
 		one_by_one(a, b, len, out_a, out_b);
