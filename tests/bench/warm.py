@@ -38,8 +38,11 @@ def cpu_seconds(pid):
     """Of a process, its children, and those it had."""
     total = 0
     for p in [pid, *servers.descendants_of(pid)]:
-        with open(f"/proc/{p}/stat") as f:
-            fields = f.read().rpartition(")")[2].split()
+        try:
+            with open(f"/proc/{p}/stat") as f:
+                fields = f.read().rpartition(")")[2].split()
+        except OSError:  # it ended meanwhile, and its parent has its time
+            continue
         total += sum(int(x) for x in fields[11:15]) / TICK
     return total
 
