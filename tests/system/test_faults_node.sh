@@ -30,7 +30,8 @@ disk_is() {
 	printf '%s\n' "$@" >"$T/$name.new"
 	mv "$T/$name.new" "$T/$name.faults"
 }
-disk_gone() { umount "$T/$1"; }
+# A loop device whose file lies on it lets go a moment after its own umount.
+disk_gone() { wait_until 20 umount "$T/$1" || fail "the disk stays busy: $(fuser -vm "$T/$1" 2>&1)"; }
 
 # What the page cache holds of the store's files is let go, so that the disk is asked.
 forget_pages() {
