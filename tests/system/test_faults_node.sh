@@ -279,7 +279,8 @@ power_back() {
 	CLAIMED=$((CLAIMED + claimed))
 	LOST=$((LOST + $(grep -c 'damaged' "$T/d/$d/log" || true)))
 	cairnd_stop
-	umount "$T/$d.mnt" "$T/$d.below"
+	umount "$T/$d.mnt"
+	wait_until 20 umount "$T/$d.below" || fail "the tmpfs stays busy"
 }
 
 that_after_a_power_cut_every_byte_is_right() {
