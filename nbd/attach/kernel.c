@@ -251,7 +251,8 @@ static int connect_and_give(const struct attach_env *env, struct attachment *a, 
 
 	if (rc)
 		return rc;
-	unread = kernel_readers_wait(kernel, a->links, a->ledgers, a->queues, ms);
+	rc = note_write(env, a, err);
+	unread = rc ? 0 : kernel_readers_wait(kernel, a->links, a->ledgers, a->queues, ms);
 	if (unread > 0)
 		rc = err_set(err, -EAGAIN,
 			     "the kernel does not read %d of the %u connections of %s: attach with "
@@ -260,8 +261,6 @@ static int connect_and_give(const struct attach_env *env, struct attachment *a, 
 	else if (unread < 0)
 		rc = err_set(err, unread, "the connections of %s: %s", a->device,
 			     strerror(-unread));
-	if (!rc)
-		rc = note_write(env, a, err);
 	if (!rc) /* whoever looks at a new device reads it: that must not hold up what follows */
 		rc = attach_give(env, a, err);
 	if (rc) {
